@@ -1,0 +1,31 @@
+"""The engine: what every joint computation of one run shares between its protocols."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpc.linear import Linear
+from mpc.ot import Ot
+from party.channel import Channel
+from party.guard import Guard
+
+__all__ = ["Engine"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One side's half: the channel, the guard, the lattice engine and the oblivious transfers over it.
+
+    `index` is 0 for the party named first in the job's `align`, 1 for the other.
+    """
+
+    channel: Channel
+    guard: Guard
+    linear: Linear
+    ot: Ot
+    index: int
+
+    @classmethod
+    def start(cls, channel: Channel, guard: Guard, index: int) -> Engine:
+        """Make an engine; keys and base transfers are exchanged at first use."""
+        return cls(channel, guard, Linear(channel, index), Ot(channel, index), index)
