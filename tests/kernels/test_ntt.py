@@ -1,0 +1,146 @@
+"""The transforms: every backend against the twin, the twin against Python's own long integers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kernels import ntt
+
+WIDE = (0x3FFFFFFFFC001, 0x3FFFFFFFCC001, 0x3FFFFFFEF4001, 0x3FFFFFFE94001)
+TRAIN = (0xFFFFFDC001, 0xFFFFF4C001, 0xFFFFF3C001)
+SETS = [WIDE, TRAIN, (114689,)]
+N = ntt.N
+needs_library = pytest.mark.skipif(not ntt.variants(), reason="kernels/_ntt*.so is not built")
+
+
+def _schoolbook(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
+    """a b modulo X^N + 1 and p by one product of long integers with 16-byte places (Kronecker substitution)."""
+    place = 16
+    as_bytes = [np.zeros((N, place), dtype=np.uint8) for _ in range(2)]
+    for raw, x in zip(as_bytes, (a, b), strict=True):
+        raw[:, :8] = x.astype("<u8").view(np.uint8).reshape(N, 8)
+    product = int.from_bytes(as_bytes[0].tobytes(), "little") * int.from_bytes(as_bytes[1].tobytes(), "little")
+    raw_product = product.to_bytes(2 * N * place, "little")
+    places = [int.from_bytes(raw_product[i : i + place], "little") for i in range(0, 2 * N * place, place)]
+    return np.array([(places[i] - places[i + N]) % p for i in range(N)], dtype=np.uint64)
+
+
+def _inputs(primes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(7)
+    column = np.array(primes, dtype=np.uint64)[:, None]
+    random = np.stack([rng.integers(0, p, (2, N), dtype=np.uint64) for p in primes], axis=1)
+    top = np.broadcast_to(column - np.uint64(1), (len(primes), N)).copy()
+    alternating = top.copy()
+    alternating[:, ::2] = 0
+    half = np.broadcast_to(column // np.uint64(2), (len(primes), N)).copy()
+    half[:, 1::2] += np.uint64(1)
+    last = np.eye(1, N, N - 1, dtype=np.uint64).repeat(len(primes), 0)
+    return [random, top, alternating, half, np.zeros_like(top), last]
+
+
+@pytest.mark.parametrize("primes", SETS)
+def test_twin_multiplies_like_long_integers(primes: tuple[int, ...]) -> None:
+    twin = ntt.Basis(primes)
+    for x in _inputs(primes)[:3]:
+        first = x if x.ndim == 2 else x[0]
+        second = x if x.ndim == 2 else x[1]
+        product = twin.inverse(twin.multiply(twin.forward(first), twin.forward(second)))
+        for i, p in enumerate(primes):
+            assert np.array_equal(product[i], _schoolbook(first[i], second[i], p))
+
+
+def test_twin_order_is_bit_reversed_values_at_odd_powers_of_psi() -> None:
+    p = TRAIN[0]
+    twin = ntt.Basis((p,))
+    psi = next(r for r in (pow(g, (p - 1) // (2 * N), p) for g in range(2, 99)) if pow(r, N, p) == p - 1)
+    line = np.zeros((1, N), dtype=np.uint64)
+    line[0, 1] = 1
+    values = twin.forward(line)[0]
+    for i in (0, 1, 2, 3, 4097, N - 1):
+        assert int(values[i]) == pow(psi, 2 * int(f"{i:013b}"[::-1], 2) + 1, p)
+
+
+@pytest.mark.parametrize("primes", SETS)
+def test_twin_inverse_undoes_forward(primes: tuple[int, ...]) -> None:
+    twin = ntt.Basis(primes)
+    for x in _inputs(primes):
+        assert np.array_equal(twin.inverse(twin.forward(x)), x)
+
+
+@needs_library
+@pytest.mark.parametrize("variant", ntt.variants())
+@pytest.mark.parametrize("primes", SETS)
+def test_kernel_equals_twin(primes: tuple[int, ...], variant: str) -> None:
+    twin, kernel = ntt.Basis(primes), ntt.Native(primes, variant)
+    rng = np.random.default_rng(3)
+    for x in _inputs(primes):
+        assert np.array_equal(kernel.forward(x), twin.forward(x))
+        assert np.array_equal(kernel.inverse(x), twin.inverse(x))
+        one = x if x.ndim == 2 else x[1]
+        top = np.broadcast_to(twin.column - np.uint64(1), one.shape).copy()
+        for other in (one, top):
+            assert np.array_equal(kernel.multiply(x, other), twin.multiply(x, other))
+            first, second = top.copy() if x.ndim == 2 else x.copy(), top.copy() if x.ndim == 2 else x.copy()
+            kernel.multiply_add(first, x, other)
+            twin.multiply_add(second, x, other)
+            assert np.array_equal(first, second)
+            assert np.array_equal(kernel.dot(one, other), twin.dot(one, other))
+        assert all(np.array_equal(f, s) for f, s in zip(kernel.fraction(x), twin.fraction(x), strict=True))
+    words = rng.integers(0, 2**64, (2, 1000), dtype=np.uint64)
+    words[:, :2] = [0, 2**64 - 1]
+    factors, offsets = [p - 1 for p in primes], [-(2**63)] * len(primes)
+    assert np.array_equal(kernel.affine(words, factors, offsets), twin.affine(words, factors, offsets))
+    assert np.array_equal(kernel.residues(words.view(np.int64)), twin.residues(words.view(np.int64)))
+
+
+@needs_library
+def test_kernel_refuses_shapes_it_would_overrun() -> None:
+    kernel = ntt.Native(TRAIN, ntt.variants()[-1])
+    for bad in (np.zeros((3, N - 1), np.uint64), np.zeros((2, N), np.uint64), np.zeros((3, N), np.int64)):
+        with pytest.raises(ValueError):
+            kernel.forward(bad)
+    with pytest.raises(ValueError):
+        kernel.dot(np.zeros((3, N), np.uint64), np.zeros((3, N - 1), np.uint64))
+    with pytest.raises(ValueError):
+        kernel.multiply(np.zeros((4, 3, N), np.uint64), np.zeros((3, 3, N), np.uint64))
+
+
+@pytest.mark.parametrize("primes", SETS)
+def test_affine_residues_and_fraction_equal_integers(primes: tuple[int, ...]) -> None:
+    twin = ntt.Basis(primes)
+    numbers = np.array([0, 1, -1, 2**63 - 1, -(2**63), 2**50, -(2**50)], dtype=np.int64)
+    rest = twin.residues(numbers)
+    for i, p in enumerate(primes):
+        assert rest[i].tolist() == [int(v) % p for v in numbers]
+    q = twin.modulus
+    values = [0, 1, q // 2, q - 1, q // 3]
+    x = np.array([[v % p for v in values] for p in primes], dtype=np.uint64)
+    high, low = twin.fraction(x)
+    for j, v in enumerate(values):
+        exact = (v << 128) // q
+        got = (int(high[j]) << 64) | int(low[j])
+        distance = min((exact - got) % 2**128, (got - exact) % 2**128)
+        assert distance <= 2**53  # each weight is cut below by less than 1, times a residue below 2^50
+
+
+@pytest.mark.parametrize("bits", [40, 50])
+def test_packing_returns_and_backends_agree(bits: int) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, 2**bits, 2 * N, dtype=np.uint64)
+    x[:3] = [0, 2**bits - 1, 1]
+    twin = ntt.Basis(TRAIN)
+    data = twin.pack(x, bits)
+    assert data.size == x.size * bits // 8
+    assert int.from_bytes(data.tobytes(), "little") == sum(int(v) << (bits * i) for i, v in enumerate(x))
+    assert np.array_equal(twin.unpack(data, bits), x)
+    for variant in ntt.variants():
+        kernel = ntt.Native(TRAIN, variant)
+        assert np.array_equal(kernel.pack(x, bits), data)
+        assert np.array_equal(kernel.unpack(data, bits), x)
+
+
+@pytest.mark.parametrize("p", [2**50 + 1, 65537 + 2, 16385])
+def test_unfit_moduli_are_refused(p: int) -> None:
+    with pytest.raises(ValueError):
+        ntt.Basis((p,))
