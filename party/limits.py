@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ABORT_SECONDS",
     "CARD_BYTES",
+    "CLOSE_SECONDS",
     "CONNECT_SECONDS",
     "FILE_BYTES",
     "FRAME_BYTES",
@@ -30,6 +31,7 @@ HEARTBEAT_SECONDS = 3.0  # an idle side says that it is alive
 SILENCE_SECONDS = 20.0  # nothing heard, heartbeat included: the peer is gone
 STAGE_SECONDS = 6 * 3600.0  # one wait for one message
 RUN_SECONDS = 24 * 3600.0  # one worker of `tally serve`, from its first byte to its last
+CLOSE_SECONDS = 600.0  # the peer may still write its results when we are done
 CONNECT_SECONDS = 30.0  # dialling, the start of the peer's worker and the handshake together
 HANDSHAKE_SECONDS = 15.0  # the handshake alone, on the side that listens
 PENDING_SECONDS = 60.0  # a worker that has not authenticated its peer by then is stopped (its start included)
