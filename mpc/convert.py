@@ -1,0 +1,124 @@
+"""Conversions of shared values, exact, by one correlated transfer an element.
+
+`lift`: mod t to mod 2^64. `truncate`: drop low bits. `to_arithmetic`: an XOR-shared bit to a share mod 2^64.
+`select`: an XOR-shared bit times a shared value. All are called by both sides at the same time with their own half.
+
+Both lift and truncate need the *wrap bit* of two shares: whether a + b, as integers, reaches the modulus M. If the value
+a + b mod M is known to lie in [0, M/2), the wrap bit is the OR of [a >= M/2] and [b >= M/2]: without a wrap, a and b are
+at most a + b < M/2, so both bits are 0; with one, a + b >= M, so at least one of a, b is M/2 or more. And
+OR(h, g) = h + (1 - h) g, where one side knows h and the other g: one correlated transfer of delta = (1 - h) * correction.
+
+Reveals: nothing but sizes; every message is one of `mpc.ot`. Source: docs/protocols/05-oblivious-transfer.md, steps 4 to 6;
+Rathee et al., "CrypTFlow2", CCS 2020, section 4 (truncation); the OR form is of the training recipe.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from party.errors import InternalError
+
+if TYPE_CHECKING:
+    from mpc.engine import Engine
+
+__all__ = ["lift", "select", "to_arithmetic", "truncate"]
+
+_SENDER = 0  # the side whose share carries the offset and which offers the transfer
+
+
+def lift(engine: Engine, share: np.ndarray, t: int) -> np.ndarray:
+    """Shares mod t of values with |value| < t/4, t any integer from 4 to 2^63, become shares mod 2^64, exactly.
+
+    share: uint64, any shape, each under t. Returns uint64 of that shape. Peer learns nothing.
+    Rounds: 2 at index 1, none at index 0 but its wait. Bytes: 4 a value from index 1, 8 a value from index 0.
+
+    Proof. c = floor(t/4) is added to one share mod t: a' + b = w + t wrap with w = value + c. From |value| < t/4 and
+    integers, value >= -c, and value < t/4 <= t/2 - c; so 0 <= w < t/2 and the wrap bit is the OR of [2 a' >= t] and
+    [2 b >= t]. Then value = (a' - c - t W0) + (b - t W1), W0 + W1 = wrap, which holds over the integers and so mod
+    2^64. Nothing asks t to be prime or a power of two.
+    """
+    _check(share)
+    if not 4 <= t <= 2**63:
+        raise InternalError("a modulus to lift from lies between 4 and 2^63")
+    if share.size and int(share.max()) >= t:
+        raise InternalError("a share to lift is not reduced")
+    c = t // 4
+    modulus = np.uint64(t)
+    if engine.index == _SENDER:
+        moved = share + np.uint64(c)
+        moved -= np.where(moved >= modulus, modulus, np.uint64(0))
+        wraps = _wraps_sent(engine, moved >= np.uint64(-(-t // 2)), modulus)
+        return moved - np.uint64(c) - wraps
+    return share - _wraps_received(engine, share >= np.uint64(-(-t // 2)))
+
+
+def truncate(engine: Engine, share: np.ndarray, shift: int) -> np.ndarray:
+    """Shares mod 2^64 of values with |value| < 2^62 become shares of value / 2^shift, less than one unit off.
+
+    share: uint64, any shape; shift: 0 to 62. The result opens to the floor or the ceiling of value / 2^shift, and so is
+    exact on multiples of 2^shift. Peer learns nothing. Rounds and bytes as `lift`.
+
+    Proof. a' = a + 2^62: a' + b = w + 2^64 wrap with w = value + 2^62 in (0, 2^63), so the wrap bit is the OR of the top
+    bits. One side rounds its share down, the other up: floor(a' / 2^s) + ceil(b / 2^s) - 2^(64-s) wrap - 2^(62-s)
+    differs from value / 2^s by the difference of two numbers in [0, 1), so by less than 1.
+    """
+    _check(share)
+    if not 0 <= shift <= 62:
+        raise InternalError("a truncation drops between 0 and 62 bits")
+    if shift == 0:
+        return share.copy()
+    s = np.uint64(shift)
+    unit = np.uint64(2 ** (64 - shift))
+    if engine.index == _SENDER:
+        moved = share + np.uint64(2**62)
+        wraps = _wraps_sent(engine, moved >= np.uint64(2**63), unit)
+        return (moved >> s) - np.uint64(2 ** (62 - shift)) - wraps
+    wraps = _wraps_received(engine, share >= np.uint64(2**63))
+    up = (share & np.uint64(2**shift - 1)) != 0
+    return (share >> s) + up.astype(np.uint64) - wraps
+
+
+def to_arithmetic(engine: Engine, bits: np.ndarray) -> np.ndarray:
+    """XOR shares of bits become shares mod 2^64 of 0 or 1.
+
+    bits: uint8 or bool, any shape. Returns uint64 of that shape. b0 XOR b1 = b0 + (1 - 2 b0) b1. Peer learns nothing.
+    Rounds and bytes as `lift`.
+    """
+    words = bits.astype(np.uint64)
+    if engine.index == _SENDER:
+        deltas = np.uint64(1) - np.uint64(2) * words
+        return words + engine.ot.cot_send(deltas.reshape(-1)).reshape(bits.shape)
+    return engine.ot.cot_receive(bits.reshape(-1).astype(np.uint8)).reshape(bits.shape)
+
+
+def select(engine: Engine, bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Shares of bit * value from XOR shares of the bits and shares mod 2^64 of the values.
+
+    bits: uint8 or bool (n,); values: uint64 (n,) or (n, k), one bit a row. Returns uint64 of the shape of values.
+    b v = sum over both sides i of b_i v_i + b_j (1 - 2 b_i) v_i: one correlated transfer each way. Peer learns nothing.
+    Rounds: 2. Bytes sent by each side: 4 n + 8 n k.
+    """
+    _check(values)
+    if bits.shape != values.shape[:1]:
+        raise InternalError("select takes one bit a row")
+    ours = bits.astype(np.uint64).reshape((-1,) + (1,) * (values.ndim - 1))
+    kept = ours * values
+    sent, received = engine.ot.cot_both(values - np.uint64(2) * kept, bits.astype(np.uint8))
+    return kept + sent + received
+
+
+def _wraps_sent(engine: Engine, high: np.ndarray, correction: np.uint64) -> np.ndarray:
+    """The share of wrap * correction at the side that offers; high is its bit."""
+    ours = high.astype(np.uint64) * correction
+    return ours + engine.ot.cot_send((correction - ours).reshape(-1)).reshape(high.shape)
+
+
+def _wraps_received(engine: Engine, high: np.ndarray) -> np.ndarray:
+    return engine.ot.cot_receive(high.reshape(-1)).reshape(high.shape)
+
+
+def _check(share: np.ndarray) -> None:
+    if share.dtype != np.uint64:
+        raise InternalError("shares are uint64")
