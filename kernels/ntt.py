@@ -23,7 +23,7 @@ import numpy as np
 
 from kernels import native
 
-__all__ = ["N", "Basis", "Native", "basis", "variants"]
+__all__ = ["Basis", "N", "Native", "basis", "variants"]
 
 N = 8192
 _LOG_N = 13
@@ -243,13 +243,15 @@ class Native(Basis):
         self.variant = variant
         self._library = library
         self._code = _VARIANTS.index(variant)
+        # the struct points into these tables: hold them here (two threads may each make a copy at first use)
+        self._tables = [_kernel_tables(p) for p in self.primes]
         self._struct = (_Prime * len(self))(*(self._prime(i) for i in range(len(self))))
 
     def _prime(self, i: int) -> _Prime:
         p = self.primes[i]
         inverse = pow(N, -1, p)
         balanced = float(inverse - p if inverse > p // 2 else inverse)
-        pointers = {name: table.ctypes.data for name, table in _kernel_tables(p).items()}
+        pointers = {name: table.ctypes.data for name, table in self._tables[i].items()}
         return _Prime(
             p=p, pd=p, p_inverse=1.0 / p, n_inverse=inverse, n_inverse_q=(inverse << 64) // p, n_inverse_d=balanced,
             n_inverse_f=balanced / p, part=self.parts[i], part_q=(self.parts[i] << 64) // p,

@@ -1,0 +1,447 @@
+"""Products of one side's columns with the other side's, landing as additive shares; both roles in this file.
+
+The owner encrypts under its own key and uploads; the multiplier multiplies, re-randomises, masks and answers. Three
+forms: inner products (one coefficient sent), matrix times vector (all rows sent), products in slots (modulo a small
+prime). Steps are numbered as in docs/protocols/04-lattice-linear.md.
+
+What each message reveals, semi-honest peer: PublicKey and Ciphertexts, nothing under ring-LWE but their number;
+Firsts and Rows, values masked by one uniform draw modulo q over noise that hides the multiplier's numbers to at
+least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares are uniform by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from kernels.ntt import N, basis
+from mpc import lattice
+from mpc.lattice import NARROW, SETS, TRAIN, WIDE, WORD, Budget, Key, Parameters, Secrets
+from mpc.ring import LIMB_BITS, digits
+from party.channel import Channel
+from party.errors import InternalError, PeerError
+from party.message import Array, Bytes, Cap, Int, Message
+
+__all__ = ["Linear", "Received", "Uploaded", "smallest_slot_prime"]
+
+BLOCKS = 32  # ciphertexts in one message
+ANSWERS = 64  # answers in one message
+WINDOW = 1024  # ciphertexts sent before the owner waits for a sign of life: bounds the receiver's queue
+_TILE = 64  # totals held at once by a query
+_EXPANDED_BYTES = 256 << 20  # a received column set larger than this is kept packed and expanded for every query
+
+
+@dataclass(frozen=True, repr=False)
+class PublicKey(Message, kind=0x0301):
+    """Step 1, owner to multiplier, once for a parameter set: an encryption of zero."""
+
+    number: Annotated[int, Int(0, len(SETS) - 1)]
+    seed: Annotated[bytes, Bytes(lattice.SEED_BYTES)]
+    body: Annotated[np.ndarray, Array("u1", Cap(WIDE.body_bytes))]
+
+
+@dataclass(frozen=True, repr=False)
+class Ciphertexts(Message, kind=0x0302):
+    """Step 2, owner to multiplier: some seeded ciphertexts, in the order of the page."""
+
+    seeds: Annotated[np.ndarray, Array("u1", Cap(BLOCKS), lattice.SEED_BYTES)]
+    bodies: Annotated[np.ndarray, Array("u1", Cap(BLOCKS), Cap(WIDE.body_bytes))]
+
+
+@dataclass(frozen=True, repr=False)
+class Firsts(Message, kind=0x0303):
+    """Step 4, multiplier to owner: answers of one coefficient each."""
+
+    first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), 1, lattice.ANSWER_BYTES)]
+    second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, lattice.ANSWER_BYTES)]
+
+
+@dataclass(frozen=True, repr=False)
+class Rows(Message, kind=0x0304):
+    """Step 4, multiplier to owner: one answer with the coefficients of up to 8192 rows."""
+
+    first: Annotated[np.ndarray, Array("u1", Cap(N), lattice.ANSWER_BYTES)]
+    second: Annotated[np.ndarray, Array("u1", N, lattice.ANSWER_BYTES)]
+
+
+@dataclass(frozen=True, repr=False)
+class Ready(Message, kind=0x0305):
+    """The multiplier has read a window of ciphertexts and wants the next."""
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """The owner's handle of columns it has sent: their number and length."""
+
+    columns: int
+    rows: int
+
+
+class Received:
+    """The multiplier's handle of encrypted columns: packed, or expanded when they are small; usable many times."""
+
+    def __init__(self, columns: int, rows: int, parameters: Parameters) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.blocks = _blocks(rows)
+        self._parameters = parameters
+        expanded = columns * self.blocks * 2 * len(parameters.primes) * N * 8
+        self._keep_expanded = expanded <= _EXPANDED_BYTES
+        self._held: list[np.ndarray | tuple[bytes, np.ndarray]] = []
+
+    def append(self, seed: bytes, body: np.ndarray) -> None:
+        """Take the next ciphertext, column by column and block by block; PeerError for residues out of range."""
+        if self._keep_expanded:
+            self._held.append(_expanded(self._parameters, seed, body))
+        else:
+            lattice.unpack_rows(self._parameters, body)  # only its check: a bad upload is refused when it comes
+            self._held.append((seed, body.copy()))
+
+    def ciphertext(self, column: int, block: int) -> np.ndarray:
+        """One block in the transform's order, (2, primes, N)."""
+        held = self._held[column * self.blocks + block]
+        return held if isinstance(held, np.ndarray) else _expanded(self._parameters, *held)
+
+
+class Linear:
+    """One side's half of the engine over one channel; keys are made and sent at their first use.
+
+    `index` is 0 for the party named first, 1 for the other; both sides call matching methods in the same order.
+    """
+
+    def __init__(self, channel: Channel, index: int) -> None:
+        self.channel = channel
+        self.index = index
+        self._secrets = Secrets()
+        self._keys: dict[str, Key] = {}
+        self._theirs: dict[str, lattice.PublicKey] = {}
+        self._answers = Budget()
+
+    # --- inner products: columns (k, n) of the owner times rows (r, n) of the multiplier ------------------------
+
+    def upload(self, columns: np.ndarray) -> Uploaded:
+        """Encrypt columns, uint64 (k, n), modulo 2^64 and send them; the peer learns k and n.
+
+        No round. 153,616 bytes for 8192 values of a column (18.8 a value), and 153,635 once for the key.
+        """
+        columns, rows = _matrix(columns, np.uint64)
+        blocks = _blocks(rows)
+
+        def plain() -> Iterator[np.ndarray]:
+            for column in columns:
+                for block in range(blocks):
+                    yield lattice.encode(NARROW, _padded(column, block), WORD)
+
+        self._send(NARROW, plain(), len(columns) * blocks)
+        return Uploaded(len(columns), rows)
+
+    def receive(self, k: int, n: int) -> Received:
+        """Take the owner's k encrypted columns of n values; PeerError when they are not well formed."""
+        received = Received(k, n, NARROW)
+        self._receive(NARROW, k * received.blocks, lambda _, seed, body: received.append(seed, body))
+        return received
+
+    def inner_owner(self, up: Uploaded, rows: int, bits: int) -> np.ndarray:
+        """Our shares of columns @ theirs.T modulo 2^64, uint64 (k, rows).
+
+        rows: how many columns the multiplier brings, |value| < 2^(bits - 1). We learn nothing else.
+        One round. Received: 81,930 bytes for each of k, rows and limb of 22 bits (`predict_inner`).
+        """
+        limbs = _limbs(bits)
+        count = up.columns * rows * limbs
+        key = self._key(NARROW)
+        parts = np.zeros(count, dtype=np.uint64)
+        for start in range(0, count, ANSWERS):
+            expected = min(ANSWERS, count - start)
+            answer = self.channel.recv(Firsts)
+            if not len(answer.first) == len(answer.second) == expected:
+                raise PeerError(f"{len(answer.first)} answers came where {expected} were due")
+            # 5. Decrypt: the rounded value modulo 2^64 is our share of one limb.
+            for i in range(expected):
+                parts[start + i] = key.first(answer.first[i], answer.second[i], WORD)
+        return _weighted(parts.reshape(up.columns, rows, limbs))
+
+    def inner_multiplier(self, got: Received, rows: np.ndarray, bits: int) -> np.ndarray:
+        """Our shares of theirs @ rows.T modulo 2^64, uint64 (k, r), for rows int64 (r, n), |rows| < 2^(bits - 1).
+
+        The owner learns r, n and bits. Raises InternalError when a value does not fit or too little hiding is left.
+        """
+        rows, n = _matrix(rows, np.int64)
+        if n != got.rows:
+            raise InternalError(f"{n} values against {got.rows} encrypted rows")
+        _check_width(rows, bits)
+        limbs = _limbs(bits)
+        count = got.columns * len(rows) * limbs
+        self._answers.spend(NARROW, n, min(bits, LIMB_BITS), count)
+        public = self._theirs[NARROW.name]
+        shares = np.zeros(count, dtype=np.uint64)
+        ring, out = NARROW.basis, _Outbox(self.channel, count)
+        # answers go out in the order column, row, limb; totals are made tile by tile to bound memory
+        for start in range(0, count, _TILE):
+            tile = [divmod(place, len(rows) * limbs) for place in range(start, min(count, start + _TILE))]
+            totals0 = np.zeros((len(tile), len(ring)), dtype=np.uint64)
+            totals1 = np.zeros((len(tile), len(ring), N), dtype=np.uint64)
+            for block in range(got.blocks):
+                # 3. Multiply: coefficient 0 of column times x_0 - sum x_i X^(N-i) is the inner product.
+                factors: dict[int, np.ndarray] = {}
+                for i, (column, place) in enumerate(tile):
+                    if place not in factors:
+                        digit = digits(_padded(rows[place // limbs], block), limbs)[place % limbs]
+                        factors[place] = ring.forward(ring.residues(np.concatenate([digit[:1], -digit[:0:-1]])))
+                    if i == 0 or column != tile[i - 1][0]:
+                        cipher = got.ciphertext(column, block)
+                    totals0[i] += ring.dot(cipher[0], factors[place])
+                    ring.multiply_add(totals1[i], cipher[1], factors[place])
+            # 4. Re-randomise, mask the one coefficient, switch to 80 bits, send.
+            for i in range(len(tile)):
+                first, second, shares[start + i] = public.answer_first(self._secrets, totals0[i], totals1[i], WORD)
+                out.put(first, second)
+        return _weighted(shares.reshape(got.columns, len(rows), limbs))
+
+    # --- a matrix of the multiplier times a vector of the owner: one result a row -------------------------------
+
+    def matvec_vector(self, weights: np.ndarray, n: int) -> np.ndarray:
+        """Our shares of columns.T @ weights modulo 2^64, uint64 (n,), for our weights uint64 (d,).
+
+        The multiplier learns d. One round. Sent: 204,816 bytes a weight; received: 81,920 a block of 8192 rows and
+        10 a row (`predict_matvec`).
+        """
+        weights = np.ascontiguousarray(weights, dtype=np.uint64)
+        constants = lattice.encode(WIDE, weights, WORD)
+        self._send(WIDE, (constants[:, i] for i in range(len(weights))), len(weights))
+        return self._collect(WIDE, n, WORD)
+
+    def matvec_matrix(self, columns: np.ndarray, bits: int) -> np.ndarray:
+        """Our shares of columns.T @ theirs modulo 2^64, uint64 (n,), for columns int64 (d, n), |x| < 2^(bits - 1)."""
+        columns, n = _matrix(columns, np.int64)
+        _check_width(columns, bits)
+        self._answers.spend(WIDE, N * len(columns), bits, n)
+        ciphers: list[np.ndarray] = []
+        self._receive(WIDE, len(columns), lambda _, seed, body: ciphers.append(_expanded(WIDE, seed, body)))
+        ring, public = WIDE.basis, self._theirs[WIDE.name]
+        shares = np.empty(n, dtype=np.uint64)
+        for block in range(_blocks(n)):
+            totals = np.zeros((2, len(ring), N), dtype=np.uint64)
+            for column, cipher in zip(columns, ciphers, strict=True):
+                # 3. Multiply: an encrypted constant times sum x_i X^i holds row i in coefficient i.
+                factor = ring.forward(ring.residues(_padded(column, block)))
+                ring.multiply_add(totals, cipher, factor)
+            here = slice(block * N, min(n, block * N + N))
+            first, second, shares[here] = public.answer_all(self._secrets, totals, here.stop - here.start, WORD)
+            self.channel.send(Rows(first, second))
+        return shares
+
+    # --- products in slots, modulo a small prime ----------------------------------------------------------------
+
+    def slots_owner(self, values: np.ndarray, t: int, outputs: int) -> np.ndarray:
+        """Our shares modulo t of sum_h factors[o, h] * values[h], uint64 (outputs, n); values uint64 (h, n) below t.
+
+        t: a prime below 2^50 that is 1 modulo 16384 (`smallest_slot_prime`). The multiplier learns h, n, t, outputs.
+        One round. Sent: 122,896 bytes for each h and block of 8192 rows (15 a value; 204,816 for t over 2^26);
+        received: 81,920 a block and 10 a row for each output (`predict_slots`).
+        """
+        parameters = _slot_set(t)
+        values, n = _matrix(values, np.uint64)
+        _check_slots(values, t)
+        small = basis((t,))
+
+        def plain() -> Iterator[np.ndarray]:
+            for block in range(_blocks(n)):
+                for row in values:
+                    polynomial = small.inverse(_padded(row, block)[None, :])[0]
+                    yield lattice.encode(parameters, polynomial, t)
+
+        self._send(parameters, plain(), len(values) * _blocks(n))
+        return self._collect_slots(parameters, n, t, outputs)
+
+    def slots_multiplier(self, factors: np.ndarray, t: int) -> np.ndarray:
+        """Our shares modulo t of the same sums, uint64 (outputs, n), for factors uint64 (outputs, h, n) below t."""
+        parameters = _slot_set(t)
+        if factors.ndim != 3 or factors.dtype != np.uint64:
+            raise InternalError(f"slot factors of {factors.dtype}, shape {factors.shape}")
+        _check_slots(factors, t)
+        outputs, height, n = factors.shape
+        self._answers.spend(parameters, N * height, t.bit_length(), outputs * n, t)
+        ring, small = parameters.basis, basis((t,))
+        shares = np.empty((outputs, n), dtype=np.uint64)
+        totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
+
+        def take(place: int, seed: bytes, body: np.ndarray) -> None:
+            block, row = divmod(place, height)
+            cipher = _expanded(parameters, seed, body)
+            for output in range(outputs):
+                # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
+                polynomial = small.inverse(_padded(factors[output, row], block)[None, :])[0].view(np.int64)
+                centred = polynomial - (polynomial > t // 2) * np.int64(t)
+                ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
+            if row == height - 1:
+                shares[:, block * N : block * N + N] = self._answer_slots(parameters, totals, n - block * N, t)
+                totals[:] = 0
+
+        self._receive(parameters, height * _blocks(n), take)
+        return shares
+
+    def _answer_slots(self, parameters: Parameters, totals: np.ndarray, left: int, t: int) -> np.ndarray:
+        # 4. A slot depends on every coefficient, so all of them are sent, masked, also in a last short block.
+        small = basis((t,))
+        shares = []
+        for total in totals:
+            first, second, share = self._theirs[parameters.name].answer_all(self._secrets, total, N, t)
+            self.channel.send(Rows(first, second))
+            shares.append(small.forward(share[None, :])[0, :left])
+        return np.stack(shares)
+
+    def _collect_slots(self, parameters: Parameters, n: int, t: int, outputs: int) -> np.ndarray:
+        small, key = basis((t,)), self._key(parameters)
+        shares = np.empty((outputs, n), dtype=np.uint64)
+        for start in range(0, n, N):
+            for output in range(outputs):
+                answer = self._rows(N)
+                share = small.forward(key.all(answer.first, answer.second, t)[None, :])[0]
+                shares[output, start : start + N] = share[: n - start]
+        return shares
+
+    # --- steps that the forms share -----------------------------------------------------------------------------
+
+    def _key(self, parameters: Parameters) -> Key:
+        if parameters.name not in self._keys:
+            # 1. Make a key for this set; its public half is one more seeded encryption of zero.
+            self._keys[parameters.name] = key = Key(parameters, self._secrets)
+            seed, body = key.encrypt(None)
+            self.channel.send(PublicKey(SETS.index(parameters), seed, body))
+        return self._keys[parameters.name]
+
+    def _send(self, parameters: Parameters, plain: Iterator[np.ndarray], count: int) -> None:
+        """2. Encrypt and send `count` encoded polynomials (primes, N) or constants (primes,), a few in a message."""
+        key = self._key(parameters)
+        for start in range(0, count, BLOCKS):
+            if start and start % WINDOW == 0:
+                self.channel.recv(Ready)
+            made = []
+            for _ in range(min(BLOCKS, count - start)):
+                encoded = next(plain)
+                made.append(key.encrypt(encoded) if encoded.ndim == 2 else key.encrypt(None, encoded))
+            seeds = np.frombuffer(b"".join(seed for seed, _ in made), dtype=np.uint8)
+            self.channel.send(Ciphertexts(seeds.reshape(-1, lattice.SEED_BYTES), np.stack([body for _, body in made])))
+
+    def _receive(self, parameters: Parameters, count: int, take: Callable[[int, bytes, np.ndarray], None]) -> None:
+        if parameters.name not in self._theirs:
+            message = self.channel.recv(PublicKey)
+            if message.number != SETS.index(parameters) or len(message.body) != parameters.body_bytes:
+                raise PeerError(f"a public key of another parameter set came, {parameters.name} was due")
+            self._theirs[parameters.name] = lattice.PublicKey(parameters, message.seed, message.body)
+        for start in range(0, count, BLOCKS):
+            if start and start % WINDOW == 0:
+                self.channel.send(Ready())
+            expected = min(BLOCKS, count - start)
+            message_2 = self.channel.recv(Ciphertexts)
+            if len(message_2.seeds) != expected or message_2.bodies.shape != (expected, parameters.body_bytes):
+                raise PeerError(f"{len(message_2.seeds)} ciphertexts came where {expected} were due")
+            for i in range(expected):
+                take(start + i, message_2.seeds[i].tobytes(), message_2.bodies[i])
+
+    def _rows(self, expected: int) -> Rows:
+        answer = self.channel.recv(Rows)
+        if len(answer.first) != expected:
+            raise PeerError(f"an answer of {len(answer.first)} rows came where {expected} were due")
+        return answer
+
+    def _collect(self, parameters: Parameters, n: int, t: int) -> np.ndarray:
+        key = self._key(parameters)
+        shares = np.empty(n, dtype=np.uint64)
+        for start in range(0, n, N):
+            count = min(N, n - start)
+            answer = self._rows(count)
+            # 5. Decrypt every sent coefficient.
+            shares[start : start + count] = key.all(answer.first, answer.second, t)
+        return shares
+
+
+class _Outbox:
+    """Collects answers of one coefficient and sends them in messages of ANSWERS, the last one shorter."""
+
+    def __init__(self, channel: Channel, count: int) -> None:
+        self._channel = channel
+        self._left = count
+        self._held: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def put(self, first: np.ndarray, second: np.ndarray) -> None:
+        self._held.append((first, second))
+        self._left -= 1
+        if len(self._held) == ANSWERS or self._left == 0:
+            self._channel.send(Firsts(np.stack([f for f, _ in self._held]), np.stack([s for _, s in self._held])))
+            self._held = []
+
+
+def smallest_slot_prime(bits: int) -> int:
+    """The smallest prime >= 2^bits that is 1 modulo 16384: a plaintext modulus for slots (bits up to 49)."""
+    candidate = (1 << bits) + 1 + (-(1 << bits)) % (2 * N)
+    while not _is_prime(candidate):
+        candidate += 2 * N
+    return candidate
+
+
+def _is_prime(n: int) -> bool:
+    """Miller and Rabin with bases that decide every n below 2^64 (Sorenson and Webster 2015)."""
+    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+    if any(n % base == 0 for base in bases):
+        return n in bases
+    twos = (n - 1 & 1 - n).bit_length() - 1
+    for base in bases:
+        x = pow(base, (n - 1) >> twos, n)
+        if x not in (1, n - 1) and all(pow(x, 1 << i, n) != n - 1 for i in range(1, twos)):
+            return False
+    return True
+
+
+def _slot_set(t: int) -> Parameters:
+    if not 2 * N < t < 1 << 50 or t % (2 * N) != 1 or not _is_prime(t):
+        raise InternalError(f"{t} is not a prime below 2^50 that is 1 modulo {2 * N}")
+    return TRAIN if t < 1 << 26 else WIDE
+
+
+def _check_slots(values: np.ndarray, t: int) -> None:
+    if values.size and int(values.max()) >= t:
+        raise InternalError("a slot value is not below the plaintext modulus")
+
+
+def _check_width(values: np.ndarray, bits: int) -> None:
+    if not 1 <= bits <= 63:
+        raise InternalError(f"multipliers of {bits} bits; 1 to 63 are possible")
+    if values.size and not -(1 << (bits - 1)) < int(values.min()) <= int(values.max()) < 1 << (bits - 1):
+        raise InternalError(f"a multiplier does not fit its declared width of {bits} bits")
+
+
+def _matrix(values: np.ndarray, dtype: type[np.generic]) -> tuple[np.ndarray, int]:
+    if values.ndim != 2 or values.dtype != dtype or not values.size:
+        raise InternalError(f"columns of {values.dtype}, shape {values.shape}")
+    return values, int(values.shape[1])
+
+
+def _blocks(n: int) -> int:
+    return -(-n // N)
+
+
+def _limbs(bits: int) -> int:
+    return -(-bits // LIMB_BITS)
+
+
+def _padded(values: np.ndarray, block: int) -> np.ndarray:
+    """Block number `block` of a column, with zeros up to 8192."""
+    part = values[block * N : block * N + N]
+    if len(part) == N:
+        return np.ascontiguousarray(part)
+    return np.concatenate([part, np.zeros(N - len(part), dtype=values.dtype)])
+
+
+def _expanded(parameters: Parameters, seed: bytes, body: np.ndarray) -> np.ndarray:
+    return np.stack([lattice.unpack_rows(parameters, body), lattice.expand(parameters, seed)])
+
+
+def _weighted(parts: np.ndarray) -> np.ndarray:
+    """Shares of limbs (..., limbs) to shares of numbers: weights 2^(22 l), exact because shares live modulo 2^64."""
+    shifts = np.arange(parts.shape[-1], dtype=np.uint64) * np.uint64(LIMB_BITS)
+    return np.asarray((parts << shifts).sum(axis=-1, dtype=np.uint64))
