@@ -3,20 +3,22 @@
 `lift`: mod t to mod 2^64. `truncate`: drop low bits. `to_arithmetic`: an XOR-shared bit to a share mod 2^64.
 `select`: an XOR-shared bit times a shared value. All are called by both sides at the same time with their own half.
 
-Both lift and truncate need the *wrap bit* of two shares: whether a + b, as integers, reaches the modulus M. If the value
-a + b mod M is known to lie in [0, M/2), the wrap bit is the OR of [a >= M/2] and [b >= M/2]: without a wrap, a and b are
-at most a + b < M/2, so both bits are 0; with one, a + b >= M, so at least one of a, b is M/2 or more. And
-OR(h, g) = h + (1 - h) g, where one side knows h and the other g: one correlated transfer of delta = (1 - h) * correction.
+Both lift and truncate need the *wrap bit* of two shares: whether a + b, as integers, reaches the modulus M. If the
+value a + b mod M is known to lie in [0, M/2), the wrap bit is the OR of [a >= M/2] and [b >= M/2]: without a wrap,
+a and b are at most a + b < M/2, so both bits are 0; with one, a + b >= M, so at least one of a, b is M/2 or more.
+And OR(h, g) = h + (1 - h) g, where one side knows h and the other g: one correlated transfer with
+delta = (1 - h) * correction.
 
-Reveals: nothing but sizes; every message is one of `mpc.ot`. Source: docs/protocols/05-oblivious-transfer.md, steps 4 to 6;
-Rathee et al., "CrypTFlow2", CCS 2020, section 4 (truncation); the OR form is of the training recipe.
+Reveals: nothing but sizes; every message is one of `mpc.ot`. Source: docs/protocols/05-oblivious-transfer.md, steps 5
+to 8; Rathee et al., "CrypTFlow2", CCS 2020, section 4 (truncation).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from party.errors import InternalError
 
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = ["lift", "select", "to_arithmetic", "truncate"]
 
+Words = npt.NDArray[np.uint64]
+Bits = npt.NDArray[Any]  # uint8 or bool
+
 _SENDER = 0  # the side whose share carries the offset and which offers the transfer
 
 
-def lift(engine: Engine, share: np.ndarray, t: int) -> np.ndarray:
+def lift(engine: Engine, share: Words, t: int) -> Words:
     """Shares mod t of values with |value| < t/4, t any integer from 4 to 2^63, become shares mod 2^64, exactly.
 
     share: uint64, any shape, each under t. Returns uint64 of that shape. Peer learns nothing.
@@ -54,14 +59,14 @@ def lift(engine: Engine, share: np.ndarray, t: int) -> np.ndarray:
     return share - _wraps_received(engine, share >= np.uint64(-(-t // 2)))
 
 
-def truncate(engine: Engine, share: np.ndarray, shift: int) -> np.ndarray:
+def truncate(engine: Engine, share: Words, shift: int) -> Words:
     """Shares mod 2^64 of values with |value| < 2^62 become shares of value / 2^shift, less than one unit off.
 
     share: uint64, any shape; shift: 0 to 62. The result opens to the floor or the ceiling of value / 2^shift, and so is
     exact on multiples of 2^shift. Peer learns nothing. Rounds and bytes as `lift`.
 
-    Proof. a' = a + 2^62: a' + b = w + 2^64 wrap with w = value + 2^62 in (0, 2^63), so the wrap bit is the OR of the top
-    bits. One side rounds its share down, the other up: floor(a' / 2^s) + ceil(b / 2^s) - 2^(64-s) wrap - 2^(62-s)
+    Proof. a' = a + 2^62: a' + b = w + 2^64 wrap with w = value + 2^62 in (0, 2^63), so the wrap bit is the OR of the
+    top bits. One side rounds its share down, the other up: floor(a' / 2^s) + ceil(b / 2^s) - 2^(64-s) wrap - 2^(62-s)
     differs from value / 2^s by the difference of two numbers in [0, 1), so by less than 1.
     """
     _check(share)
@@ -74,13 +79,15 @@ def truncate(engine: Engine, share: np.ndarray, shift: int) -> np.ndarray:
     if engine.index == _SENDER:
         moved = share + np.uint64(2**62)
         wraps = _wraps_sent(engine, moved >= np.uint64(2**63), unit)
-        return (moved >> s) - np.uint64(2 ** (62 - shift)) - wraps
+        lowered: Words = moved >> s
+        return lowered - np.uint64(2 ** (62 - shift)) - wraps
     wraps = _wraps_received(engine, share >= np.uint64(2**63))
     up = (share & np.uint64(2**shift - 1)) != 0
-    return (share >> s) + up.astype(np.uint64) - wraps
+    rounded: Words = (share >> s) + up.astype(np.uint64)
+    return rounded - wraps
 
 
-def to_arithmetic(engine: Engine, bits: np.ndarray) -> np.ndarray:
+def to_arithmetic(engine: Engine, bits: Bits) -> Words:
     """XOR shares of bits become shares mod 2^64 of 0 or 1.
 
     bits: uint8 or bool, any shape. Returns uint64 of that shape. b0 XOR b1 = b0 + (1 - 2 b0) b1. Peer learns nothing.
@@ -93,7 +100,7 @@ def to_arithmetic(engine: Engine, bits: np.ndarray) -> np.ndarray:
     return engine.ot.cot_receive(bits.reshape(-1).astype(np.uint8)).reshape(bits.shape)
 
 
-def select(engine: Engine, bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+def select(engine: Engine, bits: Bits, values: Words) -> Words:
     """Shares of bit * value from XOR shares of the bits and shares mod 2^64 of the values.
 
     bits: uint8 or bool (n,); values: uint64 (n,) or (n, k), one bit a row. Returns uint64 of the shape of values.
@@ -109,16 +116,16 @@ def select(engine: Engine, bits: np.ndarray, values: np.ndarray) -> np.ndarray:
     return kept + sent + received
 
 
-def _wraps_sent(engine: Engine, high: np.ndarray, correction: np.uint64) -> np.ndarray:
+def _wraps_sent(engine: Engine, high: Bits, correction: np.uint64) -> Words:
     """The share of wrap * correction at the side that offers; high is its bit."""
     ours = high.astype(np.uint64) * correction
     return ours + engine.ot.cot_send((correction - ours).reshape(-1)).reshape(high.shape)
 
 
-def _wraps_received(engine: Engine, high: np.ndarray) -> np.ndarray:
+def _wraps_received(engine: Engine, high: Bits) -> Words:
     return engine.ot.cot_receive(high.reshape(-1)).reshape(high.shape)
 
 
-def _check(share: np.ndarray) -> None:
+def _check(share: Words) -> None:
     if share.dtype != np.uint64:
         raise InternalError("shares are uint64")

@@ -1,7 +1,7 @@
 """Oblivious transfer extension: millions of transfers from 128 base ones, with hashing and XOR only.
 
-Small-field vector OLE (SoftSpoken) with 32 places of 4 bits. Each side is the chooser of one direction and the offerer of the
-other; the two share nothing. With the seeds of `mpc.base_ot`, of which the offerer lacks the one named by its
+Small-field vector OLE (SoftSpoken) with 32 places of 4 bits. Each side is the chooser of one direction and the offerer
+of the other; the two share nothing. With the seeds of `mpc.base_ot`, of which the offerer lacks the one named by its
 offset D (32 elements of GF(16)):
 
 1. The chooser expands its 16 seeds of a place into u = sum of all streams and v = sum over y of y * stream y; it sends
@@ -9,11 +9,13 @@ offset D (32 elements of GF(16)):
 2. The offerer expands the 15 it has into w = v + D * u, and gets q = w + D * d = v + D * x: one row of 128 bits.
 3. Keys: H(i, q + m * D) for message m at the offerer, H(i, v) at the chooser, equal for m = x. i counts all
    transfers of a direction and is never used twice.
+4. Replies: the offerer's words under those keys.
 
-x is one bit for 1-of-2 (D * x is D or 0), an element of GF(16) for 1-of-16. Reveals: d is masked by the stream the offerer lacks
-(with it, u is pseudo-random); replies are masked by keys that the chooser lacks. Semi-honest.
-Bytes: Correction 4 a transfer (1-of-2) or 16 (1-of-16). Source: docs/protocols/05-oblivious-transfer.md; Roy, "SoftSpokenOT", CRYPTO 2022,
-sections 3 and 5; correlated transfer: Asharov, Lindell, Schneider, Zohner, CCS 2013, section 5.4.
+x is one bit for 1-of-2 (D * x is D or 0), an element of GF(16) for 1-of-16. Reveals: d is masked by the stream that the
+offerer lacks (with it, u is pseudo-random); replies are masked by keys that the chooser lacks. Semi-honest.
+Bytes: Correction 4 a transfer (1-of-2) or 16 (1-of-16). Source: docs/protocols/05-oblivious-transfer.md; Roy,
+"SoftSpokenOT", CRYPTO 2022, sections 3 and 5; correlated transfer: Asharov, Lindell, Schneider, Zohner, CCS 2013,
+section 5.4.
 """
 
 from __future__ import annotations
@@ -23,15 +25,18 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 
 from kernels.blockhash import hash_blocks, transpose_bits
-from kernels.prg import Prg
 from mpc.base_ot import LEAVES, PLACES, exchange
+from mpc.ole import Direction, keys_of, times
 from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
 __all__ = ["Ot"]
+
+Words = npt.NDArray[np.uint64]
 
 _ROWS = 1 << 16  # transfers a message and a piece of work: its arrays stay in cache
 _WIDTH = _ROWS // 8
@@ -69,19 +74,19 @@ class Ot:
     def __init__(self, channel: Channel, index: int) -> None:
         self.channel = channel
         self.index = index
-        self._chooser: _Direction | None = None
-        self._offerer: _Direction | None = None
+        self._chooser: Direction | None = None
+        self._offerer: Direction | None = None
 
     def prepare(self) -> None:
         """Run the base transfers now; nothing if they have run. Rounds: 2. Bytes sent: about 12.4 kB."""
         if self._chooser is None:
             seeds = exchange(self.channel, self.index)
-            self._chooser = _Direction(seeds.chooser, np.zeros(PLACES, dtype=np.uint8))
-            self._offerer = _Direction(seeds.offerer[:, 1:], seeds.offset)
+            self._chooser = Direction(seeds.chooser, np.zeros(PLACES, dtype=np.uint8))
+            self._offerer = Direction(seeds.offerer[:, 1:], seeds.offset)
 
     # --- random keys: what the rest is made of ------------------------------------------------------------------
 
-    def choose(self, bits: np.ndarray, words: int = 1) -> np.ndarray:
+    def choose(self, bits: np.ndarray, words: int = 1) -> Words:
         """Our keys for n choice bits: uint64 (n, words). One message of 4 bytes a row; peer (`offer`) learns n."""
         bits = _as_bits(bits)
         chooser, _ = self._ready()
@@ -91,10 +96,10 @@ class Ot:
             columns, streams = chooser.expand(len(ours))
             self.channel.send(Correction(streams ^ ours))
             blocks = transpose_bits(columns)[: rows.stop - rows.start]
-            keys[rows] = _keys(blocks, chooser.take(len(blocks), words), words)
+            keys[rows] = keys_of(blocks, chooser.take(len(blocks), words), words)
         return keys
 
-    def offer(self, n: int, words: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def offer(self, n: int, words: int = 1) -> tuple[Words, Words]:
         """Both keys of n transfers, for choice 0 and choice 1: uint64 (n, words) each. Receives one message."""
         _, offerer = self._ready()
         keys = np.empty((2, n, words), dtype=np.uint64)
@@ -107,8 +112,8 @@ class Ot:
             columns ^= np.where(offerer.mask[:, None] != 0, np.repeat(correction, 4, axis=0), np.uint8(0))
             blocks = transpose_bits(columns)[: rows.stop - rows.start]
             first = offerer.take(len(blocks), words)
-            keys[0, rows] = _keys(blocks, first, words)
-            keys[1, rows] = _keys(blocks ^ offerer.row, first, words)
+            keys[0, rows] = keys_of(blocks, first, words)
+            keys[1, rows] = keys_of(blocks ^ offerer.row, first, words)
         return keys[0], keys[1]
 
     def choose16(self, digits: np.ndarray) -> np.ndarray:
@@ -137,7 +142,7 @@ class Ot:
             if correction.shape[2] != width:
                 raise PeerError("a correction has a wrong number of transfers")
             for place in range(PLACES):
-                columns[4 * place : 4 * place + 4] ^= _times(correction[place], int(offerer.offset[place]))
+                columns[4 * place : 4 * place + 4] ^= times(correction[place], int(offerer.offset[place]))
             blocks = transpose_bits(columns)[: rows.stop - rows.start]
             first = offerer.take(len(blocks), 1)
             for m in range(LEAVES):
@@ -146,7 +151,7 @@ class Ot:
 
     # --- correlated transfer ------------------------------------------------------------------------------------
 
-    def cot_send(self, deltas: np.ndarray) -> np.ndarray:
+    def cot_send(self, deltas: Words) -> Words:
         """Our share of bit * delta, the bit at the peer (`cot_receive`), mod 2^64.
 
         deltas: uint64 (n,) or (n, k). Returns uint64 of the same shape; the sum with the peer's share is bit * delta.
@@ -158,14 +163,17 @@ class Ot:
         self._send_words(zero - one + flat)
         return _like(np.zeros_like(zero) - zero, deltas)
 
-    def cot_receive(self, bits: np.ndarray, words: int | None = None) -> np.ndarray:
-        """Our share of bit * delta, the deltas at the peer (`cot_send`): uint64 (n,), or (n, words) if words is given."""
+    def cot_receive(self, bits: np.ndarray, words: int | None = None) -> Words:
+        """Our share of bit * delta, the deltas at the peer (`cot_send`).
+
+        bits: uint8 or bool (n,). Returns uint64 (n,), or (n, words) if words is given. Costs: see `cot_send`.
+        """
         bits = _as_bits(bits)
         keys = self.choose(bits, words or 1)
         self._add_words(keys, bits)
         return keys[:, 0] if words is None else keys
 
-    def cot_both(self, deltas: np.ndarray, bits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def cot_both(self, deltas: Words, bits: np.ndarray) -> tuple[Words, Words]:
         """`cot_send` and `cot_receive` at the same time, both sides calling this.
 
         deltas: uint64 (n,) or (n, k), as many columns at both sides; bits: (m,); the peer's n is our m.
@@ -183,13 +191,16 @@ class Ot:
 
     # --- chosen strings -----------------------------------------------------------------------------------------
 
-    def send_pairs(self, zero: np.ndarray, one: np.ndarray) -> None:
-        """Give the peer (`receive_pairs`) row by row one of two strings: uint64 (n, k) each. Bytes: 4 n in, 16 n k out."""
+    def send_pairs(self, zero: Words, one: Words) -> None:
+        """Give the peer (`receive_pairs`) row by row one of two strings, each uint64 (n, k).
+
+        Peer learns the string its bit names, we nothing. Rounds: 1 in all. Bytes: 4 n to us, 16 n k from us.
+        """
         keys = self.offer(*zero.shape)
         self._send_words(zero ^ keys[0])
         self._send_words(one ^ keys[1])
 
-    def receive_pairs(self, bits: np.ndarray, words: int) -> np.ndarray:
+    def receive_pairs(self, bits: np.ndarray, words: int) -> Words:
         """The strings our bits name: uint64 (n, words)."""
         bits = _as_bits(bits)
         keys = self.choose(bits, words)
@@ -199,18 +210,18 @@ class Ot:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _ready(self) -> tuple[_Direction, _Direction]:
+    def _ready(self) -> tuple[Direction, Direction]:
         self.prepare()
         if self._chooser is None or self._offerer is None:
             raise InternalError("oblivious transfer is not prepared")
         return self._chooser, self._offerer
 
-    def _send_words(self, words: np.ndarray) -> None:
+    def _send_words(self, words: Words) -> None:
         flat = np.ascontiguousarray(words).reshape(-1)
         for start in range(0, len(flat), _WORDS):
             self.channel.send(Reply(flat[start : start + _WORDS]))
 
-    def _recv_words(self, count: int) -> np.ndarray:
+    def _recv_words(self, count: int) -> Words:
         out = np.empty(count, dtype=np.uint64)
         for start in range(0, count, _WORDS):
             words = self.channel.recv(Reply).words
@@ -219,94 +230,11 @@ class Ot:
             out[start : start + len(words)] = words
         return out
 
-    def _add_words(self, keys: np.ndarray, bits: np.ndarray) -> None:
+    def _add_words(self, keys: Words, bits: np.ndarray) -> None:
         """keys += bits * the peer's reply, in place."""
         reply = self._recv_words(keys.size).reshape(keys.shape)
         reply *= bits[:, None].astype(np.uint64)
         keys += reply
-
-
-class _Direction:
-    """Seed streams and transfer counter of one direction. The chooser's offset is zero: then q is v.
-
-    seeds: uint8 (32, 16, 16), or (32, 15, 16) where stream 0 is the unknown one.
-    """
-
-    def __init__(self, seeds: np.ndarray, offset: np.ndarray) -> None:
-        self.offset = offset
-        self._streams = [[Prg(seed.tobytes(), "ot/stream") for seed in place] for place in seeds]
-        self._next = 0
-        self.mask = ((offset[:, None] >> np.arange(4, dtype=np.uint8)) & 1).reshape(-1)  # bit b of place c: 4 c + b
-        self.rows16 = np.stack([_row(offset, m) for m in range(LEAVES)])
-        self.row = self.rows16[1]
-
-    def take(self, rows: int, words: int) -> int:
-        """Reserve the tweaks of so many transfers; the first of them."""
-        first = self._next
-        self._next += rows * -(-words // 2)
-        return first
-
-    def expand(self, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Steps 1 and 2 for bits, 8 * width rows: v or w as columns (128, width), u (32, width; chooser only)."""
-        columns = np.empty((4 * PLACES, width), dtype=np.uint8)
-        streams = np.empty((PLACES, width), dtype=np.uint8)
-        for place in range(PLACES):
-            sums, streams[place] = self._fold(place, width)
-            for bit in range(4):
-                columns[4 * place + bit] = sums[bit]
-        return columns, streams
-
-    def expand16(self, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same over GF(16): v or w as columns (128, width), u as bit planes (32, 4, width)."""
-        columns = np.empty((4 * PLACES, width), dtype=np.uint8)
-        streams = np.empty((PLACES, 4, width), dtype=np.uint8)
-        for place in range(PLACES):
-            sums, total = self._fold(place, 4 * width)
-            streams[place] = total.reshape(4, width)
-            product = sums[0].reshape(4, width).copy()
-            for bit in range(1, 4):
-                product ^= _times(sums[bit].reshape(4, width), 1 << bit)
-            columns[4 * place : 4 * place + 4] = product
-        return columns, streams
-
-    def _fold(self, place: int, octets: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """For b = 0..3 the XOR of the streams whose number has bit b, and the XOR of all (without an unknown one)."""
-        level = [stream.bytes(octets) for stream in self._streams[place]]
-        if len(level) < LEAVES:
-            level.insert(0, np.zeros(octets, dtype=np.uint8))
-        sums: list[np.ndarray] = []
-        while len(level) > 1:
-            half = len(level) // 2
-            total = level[half].copy()
-            for other in level[half + 1 :]:
-                total ^= other
-            sums.append(total)
-            level = [low ^ high for low, high in zip(level[:half], level[half:], strict=True)]
-        return sums[::-1], level[0]
-
-
-def _times(planes: np.ndarray, factor: int) -> np.ndarray:
-    """Elements of GF(16) = GF(2)[a] / (a^4 + a + 1) as bit planes uint8 (4, w), times a constant."""
-    out = np.zeros_like(planes)
-    power = planes
-    for bit in range(4):
-        if factor >> bit & 1:
-            out ^= power
-        power = np.stack([power[3], power[0] ^ power[3], power[1], power[2]])
-    return out
-
-
-def _row(offset: np.ndarray, factor: int) -> np.ndarray:
-    """factor * offset as a row of 128 bits: uint64 (2,)."""
-    planes = (offset >> np.arange(4, dtype=np.uint8)[:, None]) & 1
-    product = _times(planes, factor)  # one bit an octet here
-    return np.packbits(product.T.reshape(-1), bitorder="little").view("<u8")
-
-
-def _keys(blocks: np.ndarray, first: int, words: int) -> np.ndarray:
-    """Keys of so many words from blocks uint64 (n, 2), with n tweaks for each two words: uint64 (n, words)."""
-    parts = [hash_blocks(blocks, first + number * len(blocks)) for number in range(-(-words // 2))]
-    return np.concatenate(parts, axis=1)[:, :words]
 
 
 def _chunks(n: int) -> Iterator[slice]:
@@ -319,7 +247,7 @@ def _as_bits(bits: np.ndarray) -> np.ndarray:
     return bits.view(np.uint8)
 
 
-def _as_columns(deltas: np.ndarray) -> np.ndarray:
+def _as_columns(deltas: Words) -> Words:
     if deltas.ndim not in (1, 2) or deltas.dtype != np.uint64:
         raise InternalError("deltas are uint64 of shape (n,) or (n, k)")
     columns = 1 if deltas.ndim == 1 else deltas.shape[1]
@@ -328,5 +256,5 @@ def _as_columns(deltas: np.ndarray) -> np.ndarray:
     return deltas.reshape(len(deltas), columns)
 
 
-def _like(shares: np.ndarray, deltas: np.ndarray) -> np.ndarray:
+def _like(shares: Words, deltas: Words) -> Words:
     return shares.reshape(deltas.shape)
