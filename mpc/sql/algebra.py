@@ -1,0 +1,164 @@
+"""Mixed expressions as polynomials: sums of products of one bank column and one telco column, with NULLs.
+
+An atom is one owner's whole sub-expression, computed in the clear by that owner. For an atom e: v(e) is its value, 0
+where NULL; n(e) is 1 where it is not NULL; t(e) and f(e) are 1 where a condition is true, or false. SQL's three values
+are then plain arithmetic: for conditions p and q of two owners, true(p AND q) = t(p) t(q), true(p OR q) =
+t(p) + t(q) - t(p) t(q), and `NOT` swaps true and false. Every joint number of a statement is the sum over rows of such
+a polynomial, so a sum of inner products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mpc.sql.types import Expr, owners
+from party.errors import UsageError
+
+__all__ = ["ONE", "Poly", "number", "truth"]
+
+Atoms = frozenset[tuple[str, Expr]]
+TERMS = 64  # more terms than this are refused
+
+
+@dataclass(frozen=True)
+class Side:
+    """The factors of one owner in a term: 0/1 atoms, and values with their multiplicities in order."""
+
+    bits: Atoms = frozenset()
+    values: tuple[Expr, ...] = ()
+
+    def times(self, other: Side) -> Side | None:
+        """The product; None where it is always 0."""
+        bits = self.bits | other.bits
+        values = tuple(sorted(self.values + other.values, key=repr))
+        for op, expr in bits:
+            if op == "t" and ("f", expr) in bits:
+                return None
+        known = {expr for op, expr in bits if op in "tf"} | set(values)
+        return Side(frozenset(bit for bit in bits if not (bit[0] == "n" and bit[1] in known)), values)
+
+
+@dataclass(frozen=True)
+class Poly:
+    """coefficient by (party 0's side, party 1's side)."""
+
+    terms: tuple[tuple[tuple[Side, Side], int], ...]
+
+    @classmethod
+    def of(cls, terms: dict[tuple[Side, Side], int]) -> Poly:
+        kept = [(sides, factor) for sides, factor in terms.items() if factor]
+        if len(kept) > TERMS:
+            raise UsageError(
+                f"an expression across both parties expands to {len(kept)} products, at most {TERMS} are allowed",
+                hint="move conditions and arithmetic of one party's columns together",
+            )
+        return cls(tuple(kept))
+
+    @classmethod
+    def constant(cls, value: int) -> Poly:
+        return cls.of({(Side(), Side()): value})
+
+    def __add__(self, other: Poly) -> Poly:
+        terms = dict(self.terms)
+        for sides, factor in other.terms:
+            terms[sides] = terms.get(sides, 0) + factor
+        return Poly.of(terms)
+
+    def __mul__(self, other: Poly) -> Poly:
+        terms: dict[tuple[Side, Side], int] = {}
+        for (a0, a1), left in self.terms:
+            for (b0, b1), right in other.terms:
+                first, second = a0.times(b0), a1.times(b1)
+                if first is not None and second is not None:
+                    terms[first, second] = terms.get((first, second), 0) + left * right
+        return Poly.of(terms)
+
+    def scaled(self, factor: int) -> Poly:
+        return Poly.of({sides: value * factor for sides, value in self.terms})
+
+    def __sub__(self, other: Poly) -> Poly:
+        return self + other.scaled(-1)
+
+
+ONE = Poly.constant(1)
+
+
+def _atom(op: str, expr: Expr, parties: tuple[str, str]) -> Poly:
+    (owner,) = owners(expr)
+    side = Side(values=(expr,)) if op == "v" else Side(frozenset({(op, expr)}))
+    return Poly.of({(side, Side()) if owner == parties[0] else (Side(), side): 1})
+
+
+def number(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
+    """The value (0 where NULL, in units of 10**-scale) and the validity of a numeric expression."""
+    if expr.kind == "bool":
+        true, false = truth(expr, parties)
+        return true, true + false
+    if expr.op == "literal":
+        return (Poly.constant(0), Poly.constant(0)) if expr.kind == "null" else (Poly.constant(int(expr.value or 0)), ONE)
+    if len(owners(expr)) == 1:
+        return _atom("v", expr, parties), _atom("n", expr, parties)
+    if expr.op in ("neg", "scale", "number"):
+        value, valid = number(expr.args[0], parties)
+        return value.scaled({"neg": -1, "number": 1}.get(expr.op) or 10 ** int(expr.value or 0)), valid
+    if expr.op in ("+", "-", "*"):
+        (left, left_valid), (right, right_valid) = (number(arg, parties) for arg in expr.args)
+        if expr.op == "*":
+            return left * right, left_valid * right_valid
+        first, second = left * right_valid, right * left_valid
+        return first + second if expr.op == "+" else first - second, left_valid * right_valid
+    if expr.op == "case":
+        return _case(expr, parties)
+    if not owners(expr):
+        raise UsageError("an expression of constants only is not supported here", hint="write its value")
+    raise UsageError(
+        f"{expr.op} over columns of both parties is not supported",
+        hint="across parties: products, sums, differences and CASE; everything else of one party's columns",
+    )
+
+
+def _case(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
+    value, valid, rest = Poly.constant(0), Poly.constant(0), ONE
+    for place in range(0, len(expr.args) - 1, 2):
+        here, _ = truth(expr.args[place], parties)
+        then_value, then_valid = number(expr.args[place + 1], parties)
+        value, valid = value + rest * here * then_value, valid + rest * here * then_valid
+        rest = rest - rest * here
+    else_value, else_valid = number(expr.args[-1], parties)
+    return value + rest * else_value, valid + rest * else_valid
+
+
+def truth(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
+    """Where a condition is true, and where it is false."""
+    if expr.kind == "null":
+        return Poly.constant(0), Poly.constant(0)
+    if expr.op == "literal":
+        one, none = ONE, Poly.constant(0)
+        return (one, none) if expr.value else (none, one)
+    if len(owners(expr)) == 1:
+        return _atom("t", expr, parties), _atom("f", expr, parties)
+    if expr.op == "not":
+        true, false = truth(expr.args[0], parties)
+        return false, true
+    if expr.op in ("and", "or"):
+        pairs = [truth(arg, parties) for arg in expr.args]
+        true, false = pairs[0]
+        for other_true, other_false in pairs[1:]:
+            if expr.op == "and":
+                true, false = true * other_true, false + other_false - false * other_false
+            else:
+                true, false = true + other_true - true * other_true, false * other_false
+        return true, false
+    if expr.op in ("istrue", "isfalse") and expr.args[0].kind == "bool":
+        true, false = truth(expr.args[0], parties)
+        here = true if expr.op == "istrue" else false
+        return here, ONE - here
+    if expr.op == "isnull" and (expr.args[0].kind in ("integer", "decimal", "bool")):
+        _, valid = number(expr.args[0], parties)
+        return ONE - valid, valid
+    if not owners(expr):
+        raise UsageError("a condition of constants only is not supported here", hint="write TRUE or FALSE")
+    raise UsageError(
+        f"the condition {expr.op} compares columns of both parties",
+        hint="conditions across parties join one-sided conditions by AND, OR and NOT; comparisons come in a later version",
+    )

@@ -1,0 +1,430 @@
+"""Scalar expressions: from sqlglot's syntax tree to our own, typed, by an allow-list of nodes and of their parts.
+
+Whatever is not listed here is refused with its name; so nothing of a peer's text reaches a database.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlglot import exp
+
+from mpc.sql import numbers
+from mpc.sql.types import Expr, Kind
+from party.catalogue import Catalogue, Column
+from party.errors import UsageError
+
+__all__ = ["Scope", "bind", "refuse"]
+
+_YEARS = (-290308, 294247)
+_PARTS = {
+    "year": _YEARS, "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "day": (1, 31), "dow": (0, 6),
+    "dayofweek": (0, 6), "isodow": (1, 7), "doy": (1, 366), "hour": (0, 23), "minute": (0, 59),
+}  # fmt: skip
+_TRUNCATIONS = ("year", "quarter", "month", "week", "day", "hour")
+_LATER = (exp.Min, exp.Max, exp.Median, exp.Quantile, exp.PercentileCont, exp.PercentileDisc, exp.Mode)
+
+
+def refuse(node: exp.Expression, hint: str | None = None) -> UsageError:
+    """The error for a construct outside the allow-list."""
+    if isinstance(node, _LATER):
+        name = type(node).__name__.upper()
+        return UsageError(f"{name} is not supported yet", hint="MIN, MAX, MEDIAN and quantiles come in a later version")
+    name = str(node.this) if isinstance(node, exp.Anonymous) else type(node).__name__
+    return UsageError(f"{name} is not supported: {node.sql(dialect='duckdb')[:80]}", hint=hint)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The two joined tables under their aliases: alias -> (party, table name)."""
+
+    aliases: dict[str, tuple[str, str]]
+    catalogues: tuple[Catalogue, Catalogue]
+
+    def column(self, node: exp.Column) -> Expr:
+        """The granted column that a name means."""
+        self._parts_of(node)
+        found: list[tuple[str, Column]] = []
+        for alias, (party, table) in self.aliases.items():
+            named = node.args.get("table")
+            schema = node.args.get("db")
+            if schema is not None and (str(schema.this) != party or str(named.this) != table):
+                continue
+            if schema is None and named is not None and str(named.this).lower() != alias.lower():
+                continue
+            columns = next(c for c in self.catalogues if c.party == party).table(table)
+            if columns is not None:
+                found += [(party, column) for column in _named(columns.columns, str(node.this.this))]
+        text = node.sql(dialect="duckdb")
+        if not found:
+            raise UsageError(
+                f"no column {text}, or it is not granted to the other party",
+                hint="`tally tables PEER` lists the columns that may be used",
+            )
+        if len(found) > 1:
+            raise UsageError(f"column {text} is ambiguous", hint="write it with its table's alias")
+        return _column(*found[0])
+
+    @staticmethod
+    def _parts_of(node: exp.Column) -> None:
+        if isinstance(node.this, exp.Star) or node.args.get("catalog") is not None:
+            raise refuse(node)
+
+
+def _named(columns: tuple[Column, ...], name: str) -> list[Column]:
+    exact = [column for column in columns if column.name == name]
+    return exact or [column for column in columns if column.name.lower() == name.lower()]
+
+
+def _column(party: str, column: Column) -> Expr:
+    low, high, scale = None, None, 0
+    if column.type in ("integer", "decimal"):
+        low, high = column.low, column.high
+        scale = column.scale if column.type == "decimal" else 0
+        if column.type == "decimal" and (low is None or high is None):
+            low, high = 1 - 10**column.precision, 10**column.precision - 1
+    elif column.type == "bool":
+        low, high = 0, 1
+    domain = Expr("domain", "string", tuple(_value(value) for value in column.domain)) if column.domain else None
+    declared = Expr("declared", "integer", value=column.precision)
+    args = (declared,) if domain is None else (declared, domain)
+    return Expr("column", column.type, args, column.name, party, scale, low, high)
+
+
+def _value(value: str | int | bool) -> Expr:
+    kind: Kind = "bool" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
+    return Expr("literal", kind, value=value)
+
+
+def bind(node: exp.Expression, scope: Scope) -> Expr:
+    """The typed expression of one scalar node; UsageError names what is not allowed."""
+    entry = _NODES.get(type(node))
+    if entry is None:
+        raise refuse(node)
+    parts, build = entry
+    for name, part in node.args.items():
+        if part not in (None, False, []) and name not in parts:
+            raise refuse(node, hint=f"its part {name!r} is not supported")
+    return build(node, scope)
+
+
+Build = Callable[[exp.Expression, Scope], Expr]
+
+
+def _sides(node: exp.Expression, scope: Scope) -> tuple[Expr, Expr]:
+    return bind(node.this, scope), bind(node.expression, scope)
+
+
+def _number(expr: Expr, node: exp.Expression) -> Expr:
+    if expr.kind == "float":
+        raise UsageError(
+            f"arithmetic on float {node.sql(dialect='duckdb')[:80]}",
+            hint="declare the column decimal(p,s) in party.yaml: sums are exact",
+        )
+    if not numbers.numeric(expr):
+        raise UsageError(f"arithmetic on {expr.kind}: {node.sql(dialect='duckdb')[:80]}")
+    return expr
+
+
+def _truth(expr: Expr, node: exp.Expression) -> Expr:
+    if expr.kind not in ("bool", "null"):
+        raise UsageError(f"{expr.kind} where a condition is due: {node.sql(dialect='duckdb')[:80]}")
+    return expr
+
+
+def _bool(op: str, *args: Expr, value: str | int | bool | None = None) -> Expr:
+    return Expr(op, "bool", args, value, low=0, high=1)
+
+
+def _arithmetic(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        left, right = (_number(side, node) for side in _sides(node, scope))
+        return numbers.multiply(left, right) if op == "*" else numbers.add(op, left, right)
+
+    return build
+
+
+def _divide(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        left, right = (numbers.as_number(_number(side, node)) for side in _sides(node, scope))
+        divisor = right.value if right.op == "literal" and right.kind == "integer" else None
+        if left.kind != "integer" or not isinstance(divisor, int) or divisor <= 0:
+            raise refuse(node, hint="only integers, by a positive integer constant")
+        low, high = (None, None) if left.low is None or left.high is None else (left.low, left.high)
+        if op == "%":
+            bounds = (None if low is None else min(0, max(low, 1 - divisor)), None if high is None else max(0, divisor - 1))
+            return Expr(op, "integer", (left, right), low=bounds[0], high=bounds[1])
+        ends = [None if end is None else (abs(end) // divisor) * (1 if end >= 0 else -1) for end in (low, high)]
+        return Expr(op, "integer", (left, right), low=ends[0], high=ends[1])
+
+    return build
+
+
+def comparable(left: Expr, right: Expr, node: exp.Expression) -> tuple[Expr, Expr]:
+    """Two sides of a comparison at one scale; literals take the other side's type."""
+    if "null" in (left.kind, right.kind):
+        return left, right
+    for one, other in ((left, right), (right, left)):
+        if one.kind in ("date", "timestamp") and other.op == "literal" and other.kind == "string":
+            text = _moment(str(other.value), one.kind, node)
+            return (one, text) if one is left else (text, one)
+    if left.kind == "float" or right.kind == "float":
+        for side in (left, right):
+            if side.kind != "float" and not (side.op == "literal" and numbers.numeric(side)):
+                raise refuse(node, hint="a float column is compared with constants and floats only")
+        return left, right
+    if left.kind in ("integer", "decimal") and right.kind in ("integer", "decimal"):
+        a, b = numbers.common(left, right)
+        return a, b
+    if left.kind != right.kind:
+        raise UsageError(f"{left.kind} compared with {right.kind}: {node.sql(dialect='duckdb')[:80]}")
+    return left, right
+
+
+def _moment(text: str, kind: Kind, node: exp.Expression) -> Expr:
+    try:
+        if kind == "date":
+            return Expr("literal", "date", value=datetime.date.fromisoformat(text).isoformat())
+        moment = datetime.datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            raise ValueError("time zone")
+        return Expr("literal", "timestamp", value=moment.isoformat(sep=" "))
+    except ValueError:
+        raise UsageError(f"{text[:40]!r} is not a {kind}: {node.sql(dialect='duckdb')[:80]}") from None
+
+
+def _comparison(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        return _bool(op, *comparable(*_sides(node, scope), node))
+
+    return build
+
+
+def _logic(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        return _bool(op, *(_truth(side, node) for side in _sides(node, scope)))
+
+    return build
+
+
+def _not(node: exp.Expression, scope: Scope) -> Expr:
+    return _bool("not", _truth(bind(node.this, scope), node))
+
+
+def _in(node: exp.Expression, scope: Scope) -> Expr:
+    this = bind(node.this, scope)
+    found = [_bool("=", *comparable(this, bind(item, scope), item)) for item in node.expressions]
+    if not found:
+        raise refuse(node)
+    return found[0] if len(found) == 1 else _bool("or", *found)
+
+
+def _between(node: exp.Expression, scope: Scope) -> Expr:
+    this = bind(node.this, scope)
+    low = _bool(">=", *comparable(this, bind(node.args["low"], scope), node))
+    high = _bool("<=", *comparable(this, bind(node.args["high"], scope), node))
+    return _bool("and", low, high)
+
+
+def _is(node: exp.Expression, scope: Scope) -> Expr:
+    this = bind(node.this, scope)
+    if isinstance(node.expression, exp.Null):
+        return _bool("isnull", this)
+    if isinstance(node.expression, exp.Boolean):
+        return _bool("istrue" if node.expression.this else "isfalse", _truth(this, node))
+    raise refuse(node)
+
+
+def _like(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        text, pattern = _sides(node, scope)
+        if text.kind != "string" or pattern.op != "literal" or pattern.kind != "string":
+            raise refuse(node, hint="a string column and a constant pattern")
+        tree = _bool(op, text, pattern)
+        return _bool("not", tree) if node.args.get("negate") else tree
+
+    return build
+
+
+def _case(node: exp.Expression, scope: Scope) -> Expr:
+    subject = None if node.this is None else bind(node.this, scope)
+    conditions, branches = [], []
+    for arm in node.args["ifs"]:
+        test = bind(arm.this, scope)
+        conditions.append(_truth(test, arm) if subject is None else _bool("=", *comparable(subject, test, arm)))
+        branches.append(bind(arm.args["true"], scope))
+    default = node.args.get("default")
+    return _choice(conditions, [*branches, bind(default, scope) if default is not None else Expr("literal", "null")])
+
+
+def _if(node: exp.Expression, scope: Scope) -> Expr:
+    other = node.args.get("false")
+    branches = [bind(node.args["true"], scope), bind(other, scope) if other is not None else Expr("literal", "null")]
+    return _choice([_truth(bind(node.this, scope), node)], branches)
+
+
+def _choice(conditions: list[Expr], branches: list[Expr]) -> Expr:
+    unified, shape = numbers.unify(tuple(branches), "CASE")
+    args = [part for pair in zip(conditions, unified, strict=False) for part in pair] + [unified[-1]]
+    return Expr("case", shape.kind, tuple(args), scale=shape.scale, low=shape.low, high=shape.high)
+
+
+def _coalesce(node: exp.Expression, scope: Scope) -> Expr:
+    branches = tuple(bind(part, scope) for part in (node.this, *node.expressions))
+    unified, shape = numbers.unify(branches, "COALESCE")
+    return Expr("coalesce", shape.kind, unified, scale=shape.scale, low=shape.low, high=shape.high)
+
+
+def _nullif(node: exp.Expression, scope: Scope) -> Expr:
+    this, other = _sides(node, scope)
+    return _choice([_bool("=", *comparable(this, other, node))], [Expr("literal", "null"), this])
+
+
+def _abs(node: exp.Expression, scope: Scope) -> Expr:
+    a = numbers.as_number(_number(bind(node.this, scope), node))
+    return Expr("abs", a.kind, (a,), scale=a.scale, low=None if a.most is None else 0, high=a.most)
+
+
+def _rounded(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        a = numbers.as_number(_number(bind(node.this, scope), node))
+        digits = node.args.get("decimals")
+        places = 0 if digits is None else bind(digits, scope).value if isinstance(digits, exp.Literal) else None
+        if not isinstance(places, int) or isinstance(places, bool) or a.kind == "null":
+            raise refuse(node, hint="round to a constant number of digits")
+        cut = a.scale - places
+        if cut <= 0:
+            return a
+        one = 10**cut
+        low, high = (None if end is None else end // one for end in (a.low, a.high))
+        low, high = None if low is None else low - 1, None if high is None else high + 1
+        return Expr(op, a.kind, (a,), cut, scale=places, low=low, high=high)
+
+    return build
+
+
+def _text(op: str) -> Build:
+    def build(node: exp.Expression, scope: Scope) -> Expr:
+        a = bind(node.this, scope)
+        if a.kind != "string":
+            raise refuse(node, hint="a string is due")
+        if op == "length":
+            return Expr(op, "integer", (a,), low=0, high=2**31)
+        return Expr(op, "string", (a,))
+
+    return build
+
+
+def _substring(node: exp.Expression, scope: Scope) -> Expr:
+    a = bind(node.this, scope)
+    start = bind(node.args["start"], scope)
+    length = None if node.args.get("length") is None else bind(node.args["length"], scope)
+    for part in (start,) if length is None else (start, length):
+        if part.op != "literal" or part.kind != "integer" or int(part.value or 0) < 0:
+            raise refuse(node, hint="constant, non-negative positions")
+    if a.kind != "string":
+        raise refuse(node, hint="a string is due")
+    return Expr("substring", "string", (a, start) if length is None else (a, start, length))
+
+
+def _part(unit: str, value: exp.Expression, node: exp.Expression, scope: Scope) -> Expr:
+    a = bind(value, scope)
+    bounds = _PARTS.get(unit.lower())
+    if bounds is None or a.kind not in ("date", "timestamp"):
+        raise refuse(node, hint=f"of a date or timestamp: {', '.join(_PARTS)}")
+    return Expr("extract", "integer", (a,), unit.lower(), low=bounds[0], high=bounds[1])
+
+
+def _extract(node: exp.Expression, scope: Scope) -> Expr:
+    return _part(str(node.this.this), node.expression, node, scope)
+
+
+def _named_part(unit: str) -> Build:
+    return lambda node, scope: _part(unit, node.this, node, scope)
+
+
+def _date_trunc(node: exp.Expression, scope: Scope) -> Expr:
+    a, unit = bind(node.this, scope), str(node.args["unit"].this).lower()
+    if a.kind not in ("date", "timestamp") or unit not in _TRUNCATIONS:
+        raise refuse(node, hint=f"of a date or timestamp, to one of {', '.join(_TRUNCATIONS)}")
+    return Expr("date_trunc", "timestamp", (a,), unit)
+
+
+def _cast(node: exp.Expression, scope: Scope) -> Expr:
+    a, to = bind(node.this, scope), node.args["to"]
+    target = to.this
+    if target in (exp.DType.DATE, exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ) and a.op == "literal" and a.kind == "string":
+        return _moment(str(a.value), "date" if target == exp.DType.DATE else "timestamp", node)
+    if target in (exp.DType.INT, exp.DType.BIGINT) and a.kind in ("integer", "bool"):
+        return numbers.as_number(a)
+    if target == exp.DType.DATE and a.kind in ("date", "timestamp"):
+        return Expr("to_date", "date", (a,))
+    if target == exp.DType.DECIMAL and a.kind in ("integer", "bool", "decimal") and len(to.expressions) == 2:
+        scale = int(to.expressions[1].this.this)
+        if a.scale <= scale <= 18:
+            return numbers.rescale(numbers.as_number(a), scale)
+    raise refuse(node, hint="casts: booleans to integer, integers to decimal, constants to DATE or TIMESTAMP")
+
+
+def _literal(node: exp.Expression, scope: Scope) -> Expr:
+    if node.args.get("is_string"):
+        return Expr("literal", "string", value=str(node.this))
+    return numbers.literal(str(node.this))
+
+
+def _negative(node: exp.Expression, scope: Scope) -> Expr:
+    return numbers.negate(_number(bind(node.this, scope), node))
+
+
+_TWO = ("this", "expression")
+_NODES: dict[type[exp.Expression], tuple[tuple[str, ...], Build]] = {
+    exp.Paren: (("this",), lambda node, scope: bind(node.this, scope)),
+    exp.Column: (("this", "table", "db"), lambda node, scope: scope.column(node)),  # type: ignore[arg-type]  # by its key
+    exp.Literal: (("this", "is_string"), _literal),
+    exp.Boolean: (("this",), lambda node, scope: _bool("literal", value=bool(node.this))),
+    exp.Null: ((), lambda node, scope: Expr("literal", "null")),
+    exp.Neg: (("this",), _negative),
+    exp.Add: (_TWO, _arithmetic("+")),
+    exp.Sub: (_TWO, _arithmetic("-")),
+    exp.Mul: (_TWO, _arithmetic("*")),
+    exp.IntDiv: (_TWO, _divide("//")),
+    exp.Mod: (_TWO, _divide("%")),
+    exp.EQ: (_TWO, _comparison("=")),
+    exp.NEQ: (_TWO, _comparison("<>")),
+    exp.LT: (_TWO, _comparison("<")),
+    exp.LTE: (_TWO, _comparison("<=")),
+    exp.GT: (_TWO, _comparison(">")),
+    exp.GTE: (_TWO, _comparison(">=")),
+    exp.And: (_TWO, _logic("and")),
+    exp.Or: (_TWO, _logic("or")),
+    exp.Not: (("this",), _not),
+    exp.In: (("this", "expressions"), _in),
+    exp.Between: (("this", "low", "high"), _between),
+    exp.Is: (_TWO, _is),
+    exp.Like: ((*_TWO, "negate"), _like("like")),
+    exp.ILike: ((*_TWO, "negate"), _like("ilike")),
+    exp.Case: (("this", "ifs", "default"), _case),
+    exp.If: (("this", "true", "false"), _if),
+    exp.Coalesce: (("this", "expressions"), _coalesce),
+    exp.Nullif: (_TWO, _nullif),
+    exp.Abs: (("this",), _abs),
+    exp.Round: (("this", "decimals"), _rounded("round")),
+    exp.Floor: (("this",), _rounded("floor")),
+    exp.Ceil: (("this",), _rounded("ceil")),
+    exp.Lower: (("this",), _text("lower")),
+    exp.Upper: (("this",), _text("upper")),
+    exp.Trim: (("this",), _text("trim")),
+    exp.Length: (("this",), _text("length")),
+    exp.Substring: (("this", "start", "length"), _substring),
+    exp.Extract: (_TWO, _extract),
+    exp.Year: (("this",), _named_part("year")),
+    exp.Quarter: (("this",), _named_part("quarter")),
+    exp.Month: (("this",), _named_part("month")),
+    exp.Day: (("this",), _named_part("day")),
+    exp.DayOfWeek: (("this",), _named_part("dayofweek")),
+    exp.TimestampTrunc: (("this", "unit"), _date_trunc),
+    exp.DateTrunc: (("this", "unit"), _date_trunc),
+    exp.Cast: (("this", "to", "_type"), _cast),
+}

@@ -1,0 +1,336 @@
+"""A statement: one inner join of the two parties' tables on their declared keys, WHERE, GROUP BY, aggregates."""
+
+from __future__ import annotations
+
+from sqlglot import errors, exp
+from sqlglot import parse as parse_statements
+
+from mpc.sql import numbers
+from mpc.sql.bind import Scope, bind, refuse
+from mpc.sql.types import Aggregate, Context, Expr, Output, Post, Query, owners
+from party.errors import UsageError
+
+__all__ = ["parse"]
+
+TEXT = 20_000  # characters of a statement
+_FUNCTIONS: dict[type[exp.Expression], str] = {
+    exp.Count: "count",
+    exp.Sum: "sum",
+    exp.Avg: "avg",
+    exp.Variance: "var_samp",
+    exp.VariancePop: "var_pop",
+    exp.Stddev: "stddev_samp",
+    exp.StddevSamp: "stddev_samp",
+    exp.StddevPop: "stddev_pop",
+    exp.CovarSamp: "covar_samp",
+    exp.CovarPop: "covar_pop",
+    exp.Corr: "corr",
+}
+_NAMED = {"covar": "covar_samp", "mean": "avg"}
+_LATER = {
+    "having": "HAVING comes in a later version",
+    "order": "sort the answer yourself; ORDER BY comes in a later version",
+    "limit": "LIMIT comes in a later version",
+}
+
+
+def parse(sql: str, context: Context) -> Query:
+    """The typed query of one statement. Raises UsageError (exit 2) naming the construct that is not allowed."""
+    if len(sql) > TEXT:
+        raise UsageError(f"the statement has more than {TEXT} characters")
+    try:
+        statements = [node for node in parse_statements(sql, dialect="duckdb") if node is not None]
+    except errors.SqlglotError as error:
+        raise UsageError(f"this is not SQL: {str(error).splitlines()[0][:200]}") from None
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply") from None
+    if len(statements) != 1:
+        raise UsageError("one SELECT statement at a time")
+    (select,) = statements
+    if not isinstance(select, exp.Select):
+        raise refuse(select, hint="a joint query is one SELECT")
+    try:
+        return _Statement(select, context).query()
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply") from None
+
+
+class _Statement:
+    def __init__(self, select: exp.Select, context: Context) -> None:
+        self.select = select
+        self.context = context
+        self.aggregates: list[Aggregate] = []
+        for name, part in select.args.items():
+            if part in (None, False, []) or name in ("expressions", "from_", "joins", "where", "group"):
+                continue
+            raise UsageError(f"{name.upper().strip('_')} is not supported", hint=_LATER.get(name))
+        self.scope, self.join = self._from()
+
+    def query(self) -> Query:
+        where = self._where()
+        groups, names = self._groups()
+        outputs = tuple(
+            Output(self._name(node, groups), self._post(_bare(node), groups)) for node in self.select.expressions
+        )
+        seen = [output.name for output in outputs]
+        for name in seen:
+            if seen.count(name) > 1:
+                raise UsageError(f"two columns of the answer are named {name!r}", hint="name them with AS")
+        tables = tuple(
+            next(table for party, table in self.scope.aliases.values() if party == ours)
+            for ours in self.context.parties
+        )
+        if not groups and not self.aggregates:
+            raise UsageError(
+                "the statement has no aggregate: rows are never shown",
+                hint="ask for COUNT, SUM, AVG, VAR, STDDEV, COVAR or CORR",
+            )
+        return Query((tables[0], tables[1]), where, groups, names, tuple(self.aggregates), outputs, self.join)
+
+    # --- FROM and JOIN --------------------------------------------------------------------------------------------
+
+    def _from(self) -> tuple[Scope, tuple[tuple[str, ...], tuple[str, ...]]]:
+        source, joins = self.select.args.get("from_"), self.select.args.get("joins") or []
+        hint = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
+        if source is None or len(joins) != 1:
+            raise UsageError("a joint query joins exactly one table of each party", hint=hint)
+        (join,) = joins
+        for name, part in join.args.items():
+            if part in (None, False, []) or name in ("this", "on", "using") or (name == "kind" and part == "INNER"):
+                continue
+            raise UsageError(f"{part if isinstance(part, str) else name.upper()} JOIN is not supported", hint=hint)
+        aliases: dict[str, tuple[str, str]] = {}
+        for node in (source.this, join.this):
+            alias, place = self._table(node)
+            if alias.lower() in (known.lower() for known in aliases):
+                raise UsageError(f"two tables are named {alias}", hint="give them different aliases")
+            aliases[alias] = place
+        if {party for party, _ in aliases.values()} != set(self.context.parties):
+            raise UsageError("a joint query joins one table of each party", hint=hint)
+        scope = Scope(aliases, self.context.catalogues)
+        return scope, self._keys(join, scope)
+
+    def _table(self, node: exp.Expression) -> tuple[str, tuple[str, str]]:
+        if not isinstance(node, exp.Table) or not isinstance(node.this, exp.Identifier):
+            raise refuse(node, hint="name a table as party.table")
+        for name, part in node.args.items():
+            if part not in (None, False, []) and name not in ("this", "db", "alias"):
+                raise refuse(node, hint=f"its part {name!r} is not supported")
+        party, table = str(node.args["db"].this) if node.args.get("db") else "", str(node.this.this)
+        catalogue = next((c for c in self.context.catalogues if c.party == party), None)
+        if catalogue is None or catalogue.table(table) is None:
+            raise UsageError(
+                f"no table {party + '.' if party else ''}{table}, or none of its columns is granted",
+                hint=f"tables are named party.table, with {' or '.join(self.context.parties)} as party",
+            )
+        alias = node.args.get("alias")
+        if alias is not None and alias.args.get("columns"):
+            raise refuse(alias, hint="column aliases of a table are not supported")
+        return str(alias.this.this) if alias is not None else table, (party, table)
+
+    def _keys(self, join: exp.Join, scope: Scope) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        pairs: set[tuple[str, str]] = set()
+        if join.args.get("using"):
+            pairs = {(str(name.this), str(name.this)) for name in join.args["using"]}
+        else:
+            for part in _conjuncts(join.args.get("on")):
+                sides = [part.this, part.expression] if isinstance(part, exp.EQ) else []
+                if len(sides) != 2 or not all(isinstance(side, exp.Column) for side in sides):
+                    raise UsageError(
+                        f"the join condition {part.sql(dialect='duckdb')[:80]} is not supported",
+                        hint="join on equality of the declared keys; other conditions go into WHERE",
+                    )
+                by_party = {self._key_party(side): str(side.this.this) for side in sides}
+                if len(by_party) != 2:
+                    raise UsageError("a join condition equates a key of one party with the other's")
+                pairs.add((by_party[self.context.parties[0]], by_party[self.context.parties[1]]))
+        declared = []
+        for catalogue in self.context.catalogues:
+            name = next(table for party, table in scope.aliases.values() if party == catalogue.party)
+            table = catalogue.table(name)
+            keys = table.key if table is not None else ()
+            if not keys:
+                raise UsageError(f"{catalogue.party}.{name} has no key")
+            declared.append(keys[0])
+        if len(declared[0]) != len(declared[1]) or pairs != set(zip(declared[0], declared[1], strict=True)):
+            wanted = " and ".join(
+                f"{catalogue.party} ({', '.join(keys)})"
+                for catalogue, keys in zip(self.context.catalogues, declared, strict=True)
+            )
+            raise UsageError("the join is not on the declared keys", hint=f"join on {wanted}, column by column in order")
+        return declared[0], declared[1]
+
+    def _key_party(self, node: exp.Column) -> str:
+        named = node.args.get("table")
+        for alias, (party, table) in self.scope_aliases().items():
+            if named is not None and str(named.this).lower() in (alias.lower(),):
+                return party
+            if node.args.get("db") is not None and (str(node.args["db"].this), str(named.this)) == (party, table):
+                return party
+        raise UsageError(f"name the table of the join key {node.sql(dialect='duckdb')[:80]}")
+
+    def scope_aliases(self) -> dict[str, tuple[str, str]]:
+        source, join = self.select.args["from_"].this, self.select.args["joins"][0].this
+        return dict(self._table(node) for node in (source, join))
+
+    # --- WHERE and GROUP BY -----------------------------------------------------------------------------------------
+
+    def _where(self) -> Expr | None:
+        node = self.select.args.get("where")
+        return None if node is None else self._condition(node.this)
+
+    def _condition(self, node: exp.Expression) -> Expr:
+        """Conjuncts of one party are joined to one condition, so that each party computes one column."""
+        parts = [bind(part, self.scope) for part in _conjuncts(node)]
+        for part in parts:
+            if part.kind not in ("bool", "null"):
+                raise UsageError(f"{part.kind} where a condition is due")
+        whole: dict[frozenset[str], list[Expr]] = {}
+        for part in parts:
+            whole.setdefault(owners(part) if len(owners(part)) == 1 else frozenset({str(len(whole))}), []).append(part)
+        joined = [found[0] if len(found) == 1 else _and(found) for found in whole.values()]
+        return joined[0] if len(joined) == 1 else _and(joined)
+
+    def _groups(self) -> tuple[tuple[Expr, ...], tuple[str, ...]]:
+        node = self.select.args.get("group")
+        if node is None:
+            return (), ()
+        for name, part in node.args.items():
+            if part not in (None, False, []) and name != "expressions":
+                raise UsageError(f"GROUP BY {name.upper()} is not supported")
+        groups, names = [], []
+        for item in node.expressions:
+            source = self._select_item(item)
+            expr = bind(source, self.scope)
+            if len(owners(expr)) != 1:
+                raise UsageError(
+                    f"GROUP BY {item.sql(dialect='duckdb')[:80]} is not of one party's columns",
+                    hint="each key is an expression of one party",
+                )
+            if expr.kind in ("float", "decimal", "null"):
+                raise UsageError(f"GROUP BY a {expr.kind} is not supported", hint="group by CASE or by whole numbers")
+            if expr in groups:
+                continue
+            groups.append(expr)
+            names.append(source.sql(dialect="duckdb")[:80])
+        return tuple(groups), tuple(names)
+
+    def _select_item(self, item: exp.Expression) -> exp.Expression:
+        """GROUP BY 2 and GROUP BY alias mean a column of the answer."""
+        listed = self.select.expressions
+        if isinstance(item, exp.Literal) and not item.args.get("is_string"):
+            place = int(item.this) if str(item.this).isdigit() else 0
+            if not 1 <= place <= len(listed):
+                raise UsageError(f"GROUP BY {item.this}: there is no such column in the answer")
+            return _bare(listed[place - 1])
+        if isinstance(item, exp.Column) and item.args.get("table") is None:
+            for node in listed:
+                if isinstance(node, exp.Alias) and node.alias.lower() == str(item.this.this).lower():
+                    return _bare(node)
+        return item
+
+    # --- SELECT -----------------------------------------------------------------------------------------------------
+
+    def _name(self, node: exp.Expression, groups: tuple[Expr, ...]) -> str:
+        if isinstance(node, exp.Alias):
+            return node.alias
+        if isinstance(node, exp.Column):
+            return str(node.this.this)
+        if isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
+            return "count_star()"
+        return node.sql(dialect="duckdb", normalize_functions="lower")[:200]
+
+    def _post(self, node: exp.Expression, groups: tuple[Expr, ...]) -> Post:
+        function = _FUNCTIONS.get(type(node)) or (_NAMED.get(str(node.this).lower()) if isinstance(node, exp.Anonymous) else None)
+        if function is not None or isinstance(node, exp.Filter):
+            return Post("aggregate", value=self._aggregate(node))
+        if isinstance(node, exp.Paren):
+            return self._post(node.this, groups)
+        if isinstance(node, exp.Literal) and not node.args.get("is_string"):
+            constant = numbers.literal(str(node.this))
+            return Post("literal", value=int(constant.value or 0), scale=constant.scale)
+        for kind, op in ((exp.Add, "+"), (exp.Sub, "-"), (exp.Mul, "*"), (exp.Div, "/")):
+            if type(node) is kind and node.find(exp.AggFunc) is not None:
+                return Post(op, (self._post(node.this, groups), self._post(node.expression, groups)))
+        if isinstance(node, exp.Neg) and node.find(exp.AggFunc) is not None:
+            return Post("neg", (self._post(node.this, groups),))
+        if isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE and node.find(exp.AggFunc) is not None:
+            return Post("float", (self._post(node.this, groups),))
+        if isinstance(node, (exp.Window, exp.AggFunc)) or node.find(exp.AggFunc) is not None:
+            raise refuse(node, hint="of aggregates: + - * / with numbers")
+        if isinstance(node, exp.Star):
+            raise UsageError("SELECT * is not supported: rows are never shown", hint="ask for aggregates")
+        expr = bind(node, self.scope)
+        if expr not in groups:
+            raise UsageError(
+                f"{node.sql(dialect='duckdb')[:80]} is neither aggregated nor in GROUP BY",
+                hint="rows are never shown: aggregate it or group by it",
+            )
+        return Post("key", value=groups.index(expr))
+
+    def _aggregate(self, node: exp.Expression) -> int:
+        condition = None
+        if isinstance(node, exp.Filter):
+            condition = self._condition(node.expression.this)
+            node = node.this
+        function = _FUNCTIONS.get(type(node)) or (_NAMED.get(str(node.this).lower()) if isinstance(node, exp.Anonymous) else None)
+        if function is None:
+            raise refuse(node)
+        for name, part in node.args.items():
+            if part not in (None, False, []) and name not in ("this", "expression", "expressions", "big_int"):
+                raise refuse(node, hint=f"its part {name!r} is not supported")
+        parts = [*node.expressions] if isinstance(node, exp.Anonymous) else [node.this, node.args.get("expression")]
+        if not isinstance(node, exp.Anonymous) and node.expressions:
+            raise refuse(node, hint=f"{function} takes one expression")
+        present = [part for part in parts if part is not None]
+        if function == "count" and len(present) == 1 and isinstance(present[0], exp.Star) and not present[0].args.get("except_"):
+            present = []
+        elif function == "count" and not present:
+            raise refuse(node, hint="COUNT(*) or COUNT(expression)")
+        for part in present:
+            if isinstance(part, exp.Distinct):
+                raise UsageError("DISTINCT inside an aggregate is not supported yet", hint="it comes in a later version")
+        if function != "count" and len(present) != (2 if function in ("covar_samp", "covar_pop", "corr") else 1):
+            raise UsageError(f"{function.upper()} has a wrong number of arguments")
+        args = tuple(self._argument(part, function) for part in present)
+        found = Aggregate(function, args, condition)
+        if found not in self.aggregates:
+            self.aggregates.append(found)
+        return self.aggregates.index(found)
+
+    def _argument(self, node: exp.Expression, function: str) -> Expr:
+        if node.find(exp.AggFunc) is not None:
+            raise refuse(node, hint="an aggregate inside an aggregate")
+        if isinstance(node, exp.Div):
+            raise UsageError(
+                "division inside an aggregate gives floats and is not supported",
+                hint="divide the aggregates instead, as in SUM(x) / COUNT(*)",
+            )
+        expr = bind(node, self.scope)
+        if function == "count":
+            return expr
+        if expr.kind == "float":
+            raise UsageError(
+                f"{function.upper()} of a float column", hint="declare the column decimal(p,s) in party.yaml: sums are exact"
+            )
+        if not numbers.numeric(expr) or expr.kind == "null":
+            raise UsageError(f"{function.upper()} of {expr.kind}: {node.sql(dialect='duckdb')[:80]}")
+        return expr
+
+
+def _bare(node: exp.Expression) -> exp.Expression:
+    return node.this if isinstance(node, exp.Alias) else node
+
+
+def _and(parts: list[Expr]) -> Expr:
+    return Expr("and", "bool", tuple(parts), low=0, high=1)
+
+
+def _conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
+    if node is None:
+        raise UsageError("the join has no condition", hint="join on the declared keys: ON b.phone = t.msisdn")
+    while isinstance(node, exp.Paren):
+        node = node.this
+    if isinstance(node, exp.And):
+        return _conjuncts(node.this) + _conjuncts(node.expression)
+    return [node]

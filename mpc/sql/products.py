@@ -1,0 +1,193 @@
+"""From polynomials to work: which columns each owner computes, which products are joint, who uploads what.
+
+Every opened number (Quantity) is a sum over rows of products of one column of each party. Where it may exceed 64 bits
+(second moments of wide columns) one factor is cut into digits of `width` bits, so that each digit's sum fits; the
+digits' sums are joined on shares before anything is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mpc.sql.algebra import Poly, Side
+from mpc.sql.types import Call, Expr, Feature, GroupKey, Quantity, Source
+from party.errors import UsageError
+
+__all__ = ["Builder", "cells_of"]
+
+SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
+LIMBS = 24
+BLOCK = 8192
+UPLOAD_BYTES = 153_616  # one block of 8192 values, seeded and packed
+ANSWER_BYTES = 81_930  # one inner product
+ASSUMED_GROUPS = 16  # of an owner whose group keys have no declared domain, until the run knows
+
+
+def cells_of(keys: tuple[GroupKey, ...], owner: int) -> int | None:
+    """How many groups one owner's keys make, NULL included; None when that is known at the run only."""
+    count = 1
+    for key in keys:
+        if key.owner == owner:
+            if key.domain is None:
+                return None
+            count *= len(key.domain) + 1
+    return count
+
+
+def overflow(what: str, bits: int, hint: str) -> UsageError:
+    return UsageError(f"{what} would overflow 64 bits: it may reach {bits} bits", hint=hint)
+
+
+RANGE_HINT = "declare a smaller range of its columns in party.yaml, or aggregate fewer digits"
+
+
+@dataclass
+class Builder:
+    """Collects quantities and hands out numbers of sources, features and quantities; the same on both sides."""
+
+    rows: int
+    keys: tuple[GroupKey, ...]
+    sources: tuple[list[Source], list[Source]] = field(default_factory=lambda: ([], []))
+    features: tuple[list[Feature], list[Feature]] = field(default_factory=lambda: ([], []))
+    quantities: list[Quantity] = field(default_factory=list)
+    _known: dict[tuple[Poly, int], int] = field(default_factory=dict)
+
+    def source(self, owner: int, use: str, expr: Expr) -> int:
+        """The number of one column of an owner's local step."""
+        found = next((n for n, s in enumerate(self.sources[owner]) if (s.use, s.expr) == (use, expr)), None)
+        if found is not None:
+            return found
+        self.sources[owner].append(Source(f"c{len(self.sources[owner])}", expr, use))
+        return len(self.sources[owner]) - 1
+
+    def quantity(self, what: str, poly: Poly, scale: int, most: int | None, wide: bool = False) -> int:
+        """The number of an opened sum. most: bound of |value| of one row where the expression gives one."""
+        if (poly, scale) in self._known:
+            return self._known[poly, scale]
+        rows = max(self.rows, 1)
+        bound = rows * sum(abs(factor) * _most(a) * _most(b) for (a, b), factor in poly.terms)
+        if most is not None:
+            bound = min(bound, rows * most)
+        largest = max((_most(side) for sides, _ in poly.terms for side in sides), default=0)
+        if not wide and (bound >= 2**63 or largest >= 2**62):
+            raise overflow(what, max(bound, largest).bit_length() + 1, RANGE_HINT)
+        if bound < 2**63 and largest < 2**62:
+            limb = tuple((factor, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for (a, b), factor in poly.terms)
+            made = Quantity(what, (limb,), 0, bound, scale)
+        else:
+            made = self._cut(what, poly, scale, bound)
+        self.quantities.append(made)
+        self._known[poly, scale] = len(self.quantities) - 1
+        return len(self.quantities) - 1
+
+    def _cut(self, what: str, poly: Poly, scale: int, bound: int) -> Quantity:
+        rows = max(self.rows, 1)
+        others = sum(abs(factor) * min(_most(a), _most(b)) for (a, b), factor in poly.terms)
+        width = min(40, SPAN - 1 - (rows * others).bit_length())
+        longest = max(max(_most(a), _most(b)).bit_length() for (a, b), _ in poly.terms) + 1
+        count = -(-longest // max(width, 1))
+        if width < 4 or count > LIMBS:
+            raise overflow(what, bound.bit_length() + 1, RANGE_HINT)
+        limbs = []
+        for place in range(count):
+            cut = (place * width, width if place < count - 1 else 0)
+            terms = []
+            for (a, b), factor in poly.terms:
+                first = _most(a) >= _most(b)
+                terms.append(
+                    (
+                        factor,
+                        self._feature(0, a, *(cut if first else (0, 0))),
+                        self._feature(1, b, *((0, 0) if first else cut)),
+                    )
+                )
+            limbs.append(tuple(terms))
+        return Quantity(what, tuple(limbs), width, bound, scale)
+
+    def _feature(self, owner: int, side: Side, shift: int, width: int) -> int:
+        factors = []
+        for op, expr in sorted(side.bits, key=repr):
+            numeric = expr.kind in ("integer", "decimal")
+            use = "truth" if op in "tf" or expr.kind == "bool" else "value" if numeric else "present"
+            factors.append((op, self.source(owner, use, expr)))
+        factors += [("v", self.source(owner, "value", expr)) for expr in side.values]
+        most = _most(side)
+        most = min(most, 2**width - 1) if width else (most >> shift) + (1 if shift else 0)
+        feature = Feature(tuple(factors), shift, width, most)
+        if feature not in self.features[owner]:
+            self.features[owner].append(feature)
+        return self.features[owner].index(feature)
+
+    # --- who uploads ------------------------------------------------------------------------------------------------
+
+    def calls(self) -> tuple[Call, ...]:
+        """The lattice products, with the cheaper owner as uploader; equal cost: the wider columns are uploaded."""
+        pairs = self._joint()
+        if not pairs:
+            return ()
+        options = []
+        for owner in (0, 1):
+            calls = self._calls(pairs, owner)
+            width = max(self.features[owner][pair[owner]].most for pair in pairs)
+            options.append((self.bytes(calls), -width, owner, calls))
+        return min(options, key=lambda option: option[:3])[3]
+
+    def _joint(self) -> list[tuple[int, int]]:
+        pairs: set[tuple[int, int]] = set()
+        for quantity in self.quantities:
+            for limb in quantity.limbs:
+                pairs |= {(a, b) for _, a, b in limb}
+        return sorted(pair for pair in pairs if self.joint(*pair))
+
+    def joint(self, first: int, second: int) -> bool:
+        """Whether a product needs both parties: each has factors or group keys in it."""
+        sides = (self.features[0][first], self.features[1][second])
+        return all(side.factors or cells_of(self.keys, owner) != 1 for owner, side in enumerate(sides))
+
+    def _calls(self, pairs: list[tuple[int, int]], owner: int) -> tuple[Call, ...]:
+        partners: dict[int, list[int]] = {}
+        for pair in pairs:
+            partners.setdefault(pair[owner], []).append(pair[1 - owner])
+        blocks: dict[tuple[int, ...], list[int]] = {}
+        for uploaded, rows in sorted(partners.items()):
+            blocks.setdefault(tuple(rows), []).append(uploaded)
+        calls = []
+        for rows, block in blocks.items():
+            classes: dict[int, list[int]] = {}
+            for row in rows:
+                bits = self.features[1 - owner][row].most.bit_length() + 1
+                classes.setdefault(-(-bits // 22), []).append(row)
+            for _, members in sorted(classes.items()):
+                bits = max(self.features[1 - owner][row].most.bit_length() + 1 for row in members)
+                calls.append(Call(owner, tuple(block), tuple(members), bits))
+        return tuple(calls)
+
+    def bytes(self, calls: tuple[Call, ...]) -> int:
+        """Predicted bytes of the lattice products, both directions."""
+        groups = [cells_of(self.keys, owner) or ASSUMED_GROUPS for owner in (0, 1)]
+        blocks = -(-self.rows // BLOCK)
+        uploaded = {(call.owner, call.uploaded) for call in calls}
+        total = sum(len(block) * groups[owner] * blocks * UPLOAD_BYTES for owner, block in uploaded)
+        for call in calls:
+            answers = len(call.uploaded) * len(call.rows) * groups[0] * groups[1]
+            total += answers * -(-call.bits // 22) * ANSWER_BYTES
+        return total
+
+
+def _most(side: Side) -> int:
+    product = 1
+    for expr in side.values:
+        most = expr.most
+        if most is None:
+            names = ", ".join(sorted(_columns(expr)))
+            raise UsageError(
+                f"a sum over {names} would overflow 64 bits: no range is declared for it",
+                hint=f"declare `range: [low, high]` for {names} in its owner's party.yaml",
+            )
+        product *= most
+    return product
+
+
+def _columns(expr: Expr) -> set[str]:
+    own = {f"{expr.owner}.{expr.value}"} if expr.op == "column" else set()
+    return own.union(*(_columns(arg) for arg in expr.args))

@@ -1,0 +1,244 @@
+"""The values a plan is made of: typed expressions of single owners, the query, and the frozen plan.
+
+Everything here is a frozen value that both sides derive from public inputs alone, so that two plans of one statement
+are equal byte for byte (`Plan.canonical`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from party.catalogue import Catalogue
+from party.request import Opening, Request, Use
+
+__all__ = [
+    "Aggregate",
+    "Call",
+    "Context",
+    "Expr",
+    "Factor",
+    "Feature",
+    "GroupKey",
+    "Kind",
+    "Output",
+    "Plan",
+    "Post",
+    "Quantity",
+    "Query",
+    "Source",
+    "columns_of",
+    "owners",
+]
+
+Kind = Literal["integer", "decimal", "float", "string", "bool", "date", "timestamp", "null"]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a statement is planned from; every field is public and equal on both sides.
+
+    catalogues: the two parties' in the order of `Engine.index`. to: the receivers. rows: the number of aligned rows,
+    or an upper bound of it. min_rows: the larger of both policies'. name: the query's name in openings.
+    """
+
+    name: str
+    catalogues: tuple[Catalogue, Catalogue]
+    to: tuple[str, ...]
+    rows: int
+    min_rows: int
+
+    @property
+    def parties(self) -> tuple[str, str]:
+        return self.catalogues[0].party, self.catalogues[1].party
+
+
+@dataclass(frozen=True)
+class Expr:
+    """One expression over a row, typed. Numbers are integers in units of 10**-scale within [low, high] where known."""
+
+    op: str
+    kind: Kind
+    args: tuple[Expr, ...] = ()
+    value: str | int | bool | None = None
+    owner: str | None = None
+    scale: int = 0
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def most(self) -> int | None:
+        """The largest magnitude it can take, None when nothing is known."""
+        return None if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
+
+
+def owners(expr: Expr) -> frozenset[str]:
+    """The parties whose columns an expression reads."""
+    mine = frozenset() if expr.owner is None else frozenset({expr.owner})
+    return mine.union(*(owners(arg) for arg in expr.args))
+
+
+def columns_of(expr: Expr, use: str) -> Iterator[tuple[str, str, str]]:
+    """Every column an expression reads: (owner, column, use). Conditions count as `filter`, whatever they stand in."""
+    if expr.op == "column" and expr.owner is not None:
+        yield expr.owner, str(expr.value), use
+    for place, arg in enumerate(expr.args):
+        condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
+        inner = "filter" if condition or (arg.kind == "bool" and arg.op != "column" and use == "aggregate") else use
+        yield from columns_of(arg, inner)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One aggregate call: count, sum, avg, var_samp, var_pop, stddev_samp, stddev_pop, covar_samp, covar_pop, corr."""
+
+    function: str
+    args: tuple[Expr, ...] = ()
+    condition: Expr | None = None
+
+
+@dataclass(frozen=True)
+class Post:
+    """Arithmetic on opened aggregates. op: key, aggregate (value = their number), literal, + - * / neg float round."""
+
+    op: str
+    args: tuple[Post, ...] = ()
+    value: int = 0
+    scale: int = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """One column of the answer."""
+
+    name: str
+    post: Post
+
+
+@dataclass(frozen=True)
+class GroupKey:
+    """One GROUP BY key: its owner's expression, and its values in order where they are public (None: not known)."""
+
+    name: str
+    expr: Expr
+    owner: int
+    domain: tuple[str | int | bool, ...] | None
+
+
+@dataclass(frozen=True)
+class Query:
+    """A statement after parsing and typing."""
+
+    tables: tuple[str, str]
+    where: Expr | None
+    groups: tuple[Expr, ...]
+    group_names: tuple[str, ...]
+    aggregates: tuple[Aggregate, ...]
+    outputs: tuple[Output, ...]
+    join: tuple[tuple[str, ...], tuple[str, ...]]
+
+
+Factor = tuple[str, int]  # v value or 0, n is not NULL, t is true, f is false; of the source with this number
+
+
+@dataclass(frozen=True)
+class Source:
+    """One column of an owner's local SQL. use: value (scaled integer), truth (0/1), code (place in a domain), label."""
+
+    name: str
+    expr: Expr
+    use: str
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A row vector of one owner: the product of factors, or one digit of it, (x >> shift) cut to `width` bits.
+
+    width 0: no cut (the top digit, signed). most: the largest magnitude of the entries.
+    """
+
+    factors: tuple[Factor, ...] = ()
+    shift: int = 0
+    width: int = 0
+    most: int = 1
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number per cell that is shared and later opened: sums over products of features, as limbs of `width` bits.
+
+    limbs[l] is a tuple of (coefficient, feature of party 0, feature of party 1); value = sum 2**(l width) limb_l.
+    """
+
+    what: str
+    limbs: tuple[tuple[tuple[int, int, int], ...], ...]
+    width: int
+    bound: int
+    scale: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One lattice product: `owner` uploads these features (each times its groups), the other multiplies its own."""
+
+    owner: int
+    uploaded: tuple[int, ...]
+    rows: tuple[int, ...]
+    bits: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What both sides will do for one statement, equal on both sides.
+
+    local: the SQL text of each owner's own step, by party, over its aligned table `aligned`. counts[a] and values[a]
+    are the quantities of aggregate a: entering rows, then sums. group_count is the quantity of rows per cell.
+    """
+
+    name: str
+    parties: tuple[str, str]
+    tables: tuple[str, str]
+    to: tuple[str, ...]
+    rows: int
+    min_rows: int
+    keys: tuple[GroupKey, ...]
+    aggregates: tuple[Aggregate, ...]
+    outputs: tuple[Output, ...]
+    sources: tuple[tuple[Source, ...], tuple[Source, ...]]
+    features: tuple[tuple[Feature, ...], tuple[Feature, ...]]
+    quantities: tuple[Quantity, ...]
+    group_count: int
+    counts: tuple[int, ...]
+    values: tuple[tuple[int, ...], ...]
+    calls: tuple[Call, ...]
+    request: Request
+    local_sql: tuple[str, str]
+    explanation: tuple[str, ...] = field(default=())
+
+    @property
+    def local(self) -> dict[str, str]:
+        return dict(zip(self.parties, self.local_sql, strict=True))
+
+    @property
+    def grouped(self) -> bool:
+        return bool(self.keys)
+
+    def explain(self) -> list[str]:
+        """What each party learns, rounds and bytes, a line each, for `tally plan`."""
+        return list(self.explanation)
+
+    def canonical(self) -> bytes:
+        """The plan as bytes, the same on both sides: to be compared by digest."""
+        return json.dumps(_plain(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Use, Opening)) or (is_dataclass(value) and not isinstance(value, type)):
+        return [type(value).__name__, *(_plain(getattr(value, part.name)) for part in fields(value))]
+    if isinstance(value, frozenset):
+        return [_plain(item) for item in sorted(value)]
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
