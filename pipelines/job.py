@@ -1,0 +1,247 @@
+"""A job as both parties see it: frozen values, canonical bytes, and back, with the same checks on either side.
+
+`spec` reads a job.yaml into a Job; the peer reads the same Job from the canonical bytes that both will sign. Where a
+score is written (`score.to`) is the running party's own affair and not part of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from party.errors import PeerError, UsageError
+
+__all__ = ["Align", "Analysis", "Job", "Score", "Train"]
+
+KINDS = ("count", "sum", "mean", "variance", "std", "covariance", "correlation")
+DUPLICATES = ("error", "first")
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_COLUMN = re.compile(r"[^.\s]+\.[^.\s]+")
+
+
+@dataclass(frozen=True)
+class Align:
+    """Which two tables, who learns the matches (`both` or a party), what to do with a repeated key."""
+
+    tables: tuple[tuple[str, str], ...]
+    learns: str
+    duplicates: str = "error"
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The two parties in the job's order: index 0 and 1 of every protocol."""
+        return tuple(party for party, _ in self.tables)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One joint result: SQL, or statistics as pairs of kind and columns; `to` receives it."""
+
+    name: str
+    to: tuple[str, ...]
+    sql: str | None = None
+    statistics: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True)
+class Train:
+    """Split logistic regression: `label` and `features` as party.column; the rest as in the job file."""
+
+    label: str
+    features: tuple[tuple[str, tuple[str, ...]], ...]
+    l2: float = 1.0
+    winsorise: float | None = 3.0
+    test_fraction: float = 0.2
+    tol: float = 1e-6
+    max_passes: int | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """Who receives a score for every aligned row; `to` is set only at the party that runs the job."""
+
+    receiver: str
+    to: str | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A whole job; `initiator` is the party that runs it."""
+
+    name: str
+    initiator: str
+    align: Align
+    analyse: tuple[Analysis, ...] = ()
+    train: Train | None = None
+    score: Score | None = None
+    version: int = 1
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """Both parties in the order of `align`."""
+        return self.align.parties
+
+    def other(self, us: str) -> str:
+        """The party that is not us."""
+        return next(party for party in self.parties if party != us)
+
+    def canonical(self) -> dict[str, Any]:
+        """The JSON object that both sides digest and sign."""
+        train = self.train and {
+            "label": self.train.label,
+            "features": [[party, list(columns)] for party, columns in self.train.features],
+            "l2": self.train.l2,
+            "winsorise": self.train.winsorise,
+            "test_fraction": self.train.test_fraction,
+            "tol": self.train.tol,
+            "max_passes": self.train.max_passes,
+        }
+        return {
+            "version": self.version,
+            "name": self.name,
+            "initiator": self.initiator,
+            "align": {
+                "tables": [list(pair) for pair in self.align.tables],
+                "learns": self.align.learns,
+                "duplicates": self.align.duplicates,
+            },
+            "analyse": [
+                {
+                    "name": item.name,
+                    "to": list(item.to),
+                    "sql": item.sql,
+                    "statistics": [[kind, list(columns)] for kind, columns in item.statistics],
+                }
+                for item in self.analyse
+            ],
+            "train": train or None,
+            "score": self.score and {"receiver": self.score.receiver},
+        }
+
+    @classmethod
+    def from_canonical(cls, content: bytes) -> Job:
+        """The job in a peer's canonical bytes; PeerError when they are not one that `spec` could have made."""
+        try:
+            raw = json.loads(content)
+            train, score = raw["train"], raw["score"]
+            job = cls(
+                name=_text(raw["name"]),
+                initiator=_text(raw["initiator"]),
+                align=Align(
+                    tuple((_text(party), _text(table)) for party, table in raw["align"]["tables"]),
+                    _text(raw["align"]["learns"]),
+                    _text(raw["align"]["duplicates"]),
+                ),
+                analyse=tuple(
+                    Analysis(
+                        _text(item["name"]),
+                        tuple(_text(party) for party in item["to"]),
+                        None if item["sql"] is None else _text(item["sql"]),
+                        tuple((_text(kind), tuple(map(_text, columns))) for kind, columns in item["statistics"]),
+                    )
+                    for item in raw["analyse"]
+                ),
+                train=train
+                and Train(
+                    _text(train["label"]),
+                    tuple((_text(party), tuple(map(_text, columns))) for party, columns in train["features"]),
+                    float(train["l2"]),
+                    None if train["winsorise"] is None else float(train["winsorise"]),
+                    float(train["test_fraction"]),
+                    float(train["tol"]),
+                    None if train["max_passes"] is None else int(train["max_passes"]),
+                ),
+                score=score and Score(_text(score["receiver"])),
+                version=int(raw["version"]),
+            )
+            job.check()
+        except (KeyError, TypeError, ValueError, UsageError) as error:
+            reason = error.message if isinstance(error, UsageError) else "it has not the form of a job"
+            raise PeerError(f"the peer's job cannot be read: {reason}") from None
+        if json.loads(content) != job.canonical():
+            raise PeerError("the peer's job is not in canonical form")
+        return job
+
+    def check(self) -> None:
+        """What must hold whoever wrote the job; UsageError names the place."""
+        places = list(self.complaints())
+        if places:
+            place, reason, hint = places[0]
+            raise UsageError(f"{place}: {reason}", hint=hint)
+
+    def complaints(self) -> Iterator[tuple[str, str, str | None]]:
+        """Each thing wrong: where in the job file, why, and a hint."""
+        both = self.parties
+        choices = "both, or " + " or ".join(both)
+        if self.version != 1:
+            yield "version", f"this tally reads version 1, not {self.version}", "install a newer tally"
+        if not _NAME.fullmatch(self.name):
+            yield "name", "a job's name is lower-case letters, digits, - and _, at most 63", "such as churn-risk"
+        if len(both) != 2 or len(set(both)) != 2 or self.initiator not in both:
+            yield "align", "names one table of each of the two parties", "such as {bank: customers, telco: subscribers}"
+            return
+        if self.align.learns not in ("both", *both):
+            size = " (`size` comes with a later release)" if self.align.learns == "size" else ""
+            yield "align.learns", f"{self.align.learns!r} is not possible{size}", f"use {choices}"
+        if self.align.duplicates not in DUPLICATES:
+            yield "align.duplicates", f"{self.align.duplicates!r} is not possible", "use error or first"
+        if (self.analyse or self.train) and self.align.learns != "both":
+            yield "align.learns", "analyse and train need `learns: both`", "set learns: both, or only align"
+        names = [item.name for item in self.analyse]
+        for item in self.analyse:
+            place = f"analyse.{item.name}"
+            if not _NAME.fullmatch(item.name) or names.count(item.name) > 1:
+                yield place, "each item has a name of its own: lower-case letters, digits, - and _", None
+            if not item.to or not set(item.to) <= set(both) or len(set(item.to)) < len(item.to):
+                yield f"{place}.to", "names one or both of the parties", f"use [{both[0]}], [{both[1]}] or both"
+            if (item.sql is None) == (not item.statistics):
+                yield place, "has either `sql` or `statistics`", None
+            for kind, columns in item.statistics:
+                if kind not in KINDS:
+                    yield f"{place}.statistics", f"no statistic {kind!r}", "one of " + ", ".join(KINDS)
+                least = 2 if kind in ("covariance", "correlation") else 1
+                if len(columns) < least or len(set(columns)) < len(columns):
+                    yield f"{place}.statistics.{kind}", f"wants at least {least} different columns", None
+                yield from self._columns(f"{place}.statistics.{kind}", columns)
+        yield from self._wrong_model()
+
+    def _wrong_model(self) -> Iterator[tuple[str, str, str | None]]:
+        both, train = self.parties, self.train
+        if self.score and self.train is None:
+            yield "score", "needs `train`", None
+        if self.score and self.score.receiver not in both:
+            yield "score.receiver", f"{self.score.receiver!r} is no party of this job", f"use {both[0]} or {both[1]}"
+        if train is None:
+            return
+        yield from self._columns("train.label", (train.label,))
+        if {party for party, _ in train.features} != set(both):
+            yield "train.features", "names features of both parties", f"{both[0]}: [...] and {both[1]}: [...]"
+        for party, columns in train.features:
+            if not columns or len(set(columns)) < len(columns):
+                yield f"train.features.{party}", "names at least one column, each once", None
+            if f"{party}.{train.label.split('.')[-1]}" == train.label and train.label.split(".")[-1] in columns:
+                yield f"train.features.{party}", "the label is no feature", None
+        if not 0 < train.l2 <= 1e6:
+            yield "train.l2", "is above 0 and at most 1e6", "1.0 is scikit-learn's C=1"
+        if train.winsorise is not None and not 0.5 <= train.winsorise <= 100:
+            yield "train.winsorise", "is between 0.5 and 100 standard deviations, or null", "3.0 is the default"
+        if not 0 <= train.test_fraction <= 0.9:
+            yield "train.test_fraction", "is between 0 and 0.9", "0.2 is the default"
+        if not 1e-12 <= train.tol <= 1e-1:
+            yield "train.tol", "is between 1e-12 and 0.1", "1e-6 is the default"
+        if train.max_passes is not None and not 1 <= train.max_passes <= 1000:
+            yield "train.max_passes", "is between 1 and 1000", None
+
+    def _columns(self, place: str, columns: tuple[str, ...]) -> Iterator[tuple[str, str, str | None]]:
+        for column in columns:
+            if not _COLUMN.fullmatch(column) or column.split(".")[0] not in self.parties:
+                yield place, f"{column!r} is not party.column of this job's parties", f"such as {self.parties[0]}.balance"
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 20_000:
+        raise ValueError("not a text")
+    return value

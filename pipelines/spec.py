@@ -1,0 +1,126 @@
+"""job.yaml into a Job; every complaint names file, line, reason and the nearest known word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from party.yamlfile import Reader, load
+from pipelines.job import KINDS, Align, Analysis, Job, Score, Train
+
+__all__ = ["read_job"]
+
+_RESERVED = ("learns", "duplicates")
+
+
+def read_job(path: Path, us: str) -> Job:
+    """The job in this file, as the party `us` runs it. Raises FileError (exit 2)."""
+    top = load(path)
+    top.refuse_unknown(("version", "name", "peer", "align", "analyse", "train", "score"))
+    top.version()
+    peer = top.required("peer").text(64)
+    job = Job(
+        name=top.required("name").text(64),
+        initiator=us,
+        align=_align(top.required("align"), us, peer),
+        analyse=_analyse(top, us),
+        train=_train(top),
+        score=_score(top),
+    )
+    for place, reason, hint in job.complaints():
+        raise _at(top, place).error(reason, hint=hint)
+    return job
+
+
+def _align(node: Reader, us: str, peer: str) -> Align:
+    node.refuse_unknown((us, peer, *_RESERVED))
+    tables = []
+    for word, reader in node.mapping().items():
+        if word not in _RESERVED:
+            tables.append((word, reader.text(64)))
+    for party in (us, peer):
+        node.required(party)
+    duplicates = node.optional("duplicates")
+    return Align(tuple(tables), node.required("learns").text(64), duplicates.text(20) if duplicates else "error")
+
+
+def _analyse(top: Reader, us: str) -> tuple[Analysis, ...]:
+    node = top.optional("analyse")
+    found = []
+    for item in node.list(100) if node is not None and not node.is_null else ():
+        item.refuse_unknown(("name", "sql", "statistics", "to"))
+        sql, statistics, to = item.optional("sql"), item.optional("statistics"), item.optional("to")
+        if (sql is None) == (statistics is None):
+            raise item.error("has either `sql` or `statistics`, not both and not neither")
+        kinds = []
+        if statistics is not None:
+            statistics.refuse_unknown(KINDS)
+            kinds = [(kind, _names(reader)) for kind, reader in statistics.mapping().items()]
+            if not kinds:
+                raise statistics.error("names no statistic", hint="one of " + ", ".join(KINDS))
+        found.append(
+            Analysis(
+                name=item.required("name").text(64),
+                to=_names(to) if to is not None else (us,),
+                sql=None if sql is None else sql.text(20_000),
+                statistics=tuple(kinds),
+            )
+        )
+    return tuple(found)
+
+
+def _train(top: Reader) -> Train | None:
+    node = top.optional("train")
+    if node is None or node.is_null:
+        return None
+    node.refuse_unknown(("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes"))
+    features = node.required("features").mapping()
+    defaults = Train("", ())
+    winsorise, most = node.optional("winsorise"), node.optional("max_passes")
+
+    def number(key: str, default: float) -> float:
+        reader = node.optional(key)
+        return default if reader is None else reader.number()
+
+    return Train(
+        label=node.required("label").text(256),
+        features=tuple((party, _names(reader)) for party, reader in features.items()),
+        l2=number("l2", defaults.l2),
+        winsorise=defaults.winsorise if winsorise is None else None if winsorise.is_null else winsorise.number(),
+        test_fraction=number("test_fraction", defaults.test_fraction),
+        tol=number("tol", defaults.tol),
+        max_passes=None if most is None or most.is_null else most.integer(1, 1000),
+    )
+
+
+def _score(top: Reader) -> Score | None:
+    node = top.optional("score")
+    if node is None or node.is_null:
+        return None
+    node.refuse_unknown(("receiver", "to"))
+    to = node.optional("to")
+    return Score(node.required("receiver").text(64), None if to is None else to.text(1024))
+
+
+def _names(node: Reader) -> tuple[str, ...]:
+    return tuple(item.text(256) for item in node.list(1000))
+
+
+def _at(top: Reader, place: str) -> Reader:
+    """The value that a complaint about `train.l2` or `analyse.by_plan.to` means, or the nearest above it."""
+    node = top
+    for word in place.split("."):
+        below: Reader | None = None
+        if node.is_mapping:
+            below = node.optional(word)
+        elif node.is_list:
+            below = next((item for item in node.list() if _named(item, word)), None)
+        if below is None:
+            return node
+        node = below
+    return node
+
+
+def _named(item: Reader, word: str) -> bool:
+    name = item.optional("name") if item.is_mapping else None
+    return name is not None and name.scalar() == word
+
