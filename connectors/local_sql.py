@@ -31,7 +31,8 @@ LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "temp_directory": "",
     "threads": 1,
     "preserve_insertion_order": "true",
-    "error_on_division_by_zero": "false",
+    "error_on_division_by_zero": "false",  # as SQL has it elsewhere: NULL
+    "ieee_floating_point_ops": "false",
 }
 VALUES = ("ConversionException", "OutOfRangeException", "InvalidInputException", "ConstraintException", "DataError")
 
