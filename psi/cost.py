@@ -1,0 +1,55 @@
+"""What an alignment costs, exactly: `tally plan` shows it, a test compares it with the channel's counters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psi.messages import AHEAD, CHUNK
+from psi.terms import receives_tags, tag_width
+
+__all__ = ["Cost", "predict"]
+
+_FRAME = 24  # header of a frame; a field of variable length has 4 bytes in front, a digest so 36
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One side's share: bytes of frames sent, messages sent, rounds (waits after a send)."""
+
+    sent: int
+    messages: int
+    rounds: int
+
+
+def predict(sizes: Mapping[str, int], learns: str = "both") -> dict[str, Cost]:
+    """Costs of a successful alignment for two parties with lists of these lengths.
+
+    Heartbeats and the comparison of transcripts at the stage's end are left out.
+    """
+    first, second = sizes.items()
+    return {us[0]: _side(us, peer, learns) for us, peer in ((first, second), (second, first))}
+
+
+def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:
+    ours, theirs = us[1], peer[1]
+    out, back = _chunks(ours), _chunks(theirs)
+    bodies = [36 + 36 + 8]  # step 1
+    bodies += [4] * out + [36]  # steps 3 and 8, points left out
+    content = 32 * ours
+    waits = [out > (place + AHEAD - 1 if place else 0) for place in range(back)]
+    rounds = 2 + sum(waits)
+    if receives_tags(us, peer, learns):
+        bodies.append(1)  # step 5
+        rounds += 1 + (out > (back + AHEAD - 1 if back else 0))
+        if learns == "both":
+            bodies.append(8 + 4 + -(-theirs // 8))  # step 7
+    else:
+        bodies += [36, *[8] * back, 36]  # steps 4 and 6, tags left out
+        content += theirs * tag_width(ours, theirs)
+        rounds += 2 if learns == "both" else 1
+    return Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds)
+
+
+def _chunks(count: int) -> int:
+    return -(-count // CHUNK)

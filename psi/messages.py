@@ -1,0 +1,87 @@
+"""The messages of the alignment, each with what it shows its receiver. Steps as in docs/protocols/03-ecdh-psi.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from party.message import Array, Bytes, Cap, Int, Message
+
+__all__ = [
+    "AHEAD",
+    "CHUNK",
+    "MOST_ROWS",
+    "Agreed",
+    "Bitmap",
+    "Commitment",
+    "Digest",
+    "Enough",
+    "Masked",
+    "Seed",
+    "Tags",
+]
+
+CHUNK = 65_536  # points or tags of one message
+AHEAD = 16  # chunks sent before the first of the peer's is awaited: 32 MiB, under the outbox's limit
+MOST_ROWS = 1 << 25  # a list of 33 million: 1 GiB of points, a bitmap of 4 MiB
+
+
+@dataclass(frozen=True, repr=False)
+class Agreed(Message, kind=0x0201):
+    """Step 1, both ways. Shows: how many distinct valid identifiers the sender has; settings both must share."""
+
+    settings: Annotated[bytes, Bytes(32)]
+    terms: Annotated[bytes, Bytes(32)]
+    count: Annotated[int, Int(0, MOST_ROWS)]
+
+
+@dataclass(frozen=True, repr=False)
+class Masked(Message, kind=0x0202):
+    """Step 3, both ways: one chunk of the sender's identifiers under its scalar, ascending. Shows nothing by itself."""
+
+    points: Annotated[np.ndarray, Array("u1", Cap(CHUNK), 32)]
+
+
+@dataclass(frozen=True, repr=False)
+class Commitment(Message, kind=0x0203):
+    """Step 4, to the tag receiver: SHA-256 over the permutation's seed. Shows nothing."""
+
+    digest: Annotated[bytes, Bytes(32)]
+
+
+@dataclass(frozen=True, repr=False)
+class Tags(Message, kind=0x0204):
+    """Step 4, to the tag receiver: one chunk of its own list's tags, permuted. Shows the size of the intersection."""
+
+    tags: Annotated[np.ndarray, Array("u1", Cap(CHUNK), Cap(32))]
+
+
+@dataclass(frozen=True, repr=False)
+class Enough(Message, kind=0x0205):
+    """Step 5, to the tag sender. Shows one bit: whether the intersection reaches the agreed minimum."""
+
+    enough: bool
+
+
+@dataclass(frozen=True, repr=False)
+class Seed(Message, kind=0x0206):
+    """Step 6, to the tag receiver: the permutation's seed. Shows which of the receiver's rows match."""
+
+    seed: Annotated[bytes, Bytes(32)]
+
+
+@dataclass(frozen=True, repr=False)
+class Bitmap(Message, kind=0x0207):
+    """Step 7, to the tag sender, `learns: both` only: which places of its sent list are in the intersection."""
+
+    count: Annotated[int, Int(0, MOST_ROWS)]
+    bits: Annotated[np.ndarray, Array("u1", Cap(MOST_ROWS // 8 + 1))]
+
+
+@dataclass(frozen=True, repr=False)
+class Digest(Message, kind=0x0208):
+    """Step 8, both ways: the alignment's digest. Shows whether both sides hold the same alignment."""
+
+    digest: Annotated[bytes, Bytes(32)]
