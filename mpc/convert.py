@@ -15,15 +15,13 @@ to 8; Rathee et al., "CrypTFlow2", CCS 2020, section 4 (truncation).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mpc.engine import Engine
 from party.errors import InternalError
-
-if TYPE_CHECKING:
-    from mpc.engine import Engine
 
 __all__ = ["lift", "select", "to_arithmetic", "truncate"]
 

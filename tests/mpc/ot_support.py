@@ -27,15 +27,13 @@ class Half:
 
     def counted(self, action: Callable[[], Any]) -> tuple[Any, tuple[int, int, int, int]]:
         """The action's result and what it cost us: bytes sent, messages sent, messages received, rounds."""
+        self.channel._asked = False  # nothing of an earlier call is awaited
         before = self._counts()
         result = action()
         after = self._counts()
         return result, tuple(b - a for a, b in zip(before, after, strict=True))  # type: ignore[return-value]
 
     def _counts(self) -> tuple[int, int, int, int]:
-        with self.channel._changed:
-            while self.channel._outbox_bytes:
-                self.channel._changed.wait(0.05)
         counters = self.channel.counters
         return counters.sent, counters.messages_sent, counters.messages_received, counters.rounds
 
