@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from party import limits
 from party.address import parse_address
@@ -25,6 +25,7 @@ from party.certificate import (
     common_name,
     fingerprint_of,
     load_certificate,
+    public_key_of,
     read_text,
     sync_folder,
     write_new,
@@ -123,19 +124,26 @@ def parse_card(text: str, file: str = "card") -> Card:
             raise UsageError("the address has no port")
     except UsageError as error:
         raise wrong(error.message) from None
-    certificate = load_certificate(pem, file=file)
+    try:
+        reason = _flaw(load_certificate(pem, file=file), name, pem)
+        if reason is not None:
+            raise wrong(reason)
+        check_dates(load_certificate(pem), file=file)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise wrong("the certificate is damaged") from None
+    return Card(name, pem, address)
+
+
+def _flaw(certificate: x509.Certificate, name: str, pem: str) -> str | None:
+    """What keeps this certificate from being the one of `create` for this name; ValueError when it is damaged."""
     if certificate.public_bytes(serialization.Encoding.PEM).decode().split() != pem.split():
-        raise wrong("the certificate is not exactly one PEM block")
-    if not isinstance(certificate.public_key(), Ed25519PublicKey):
-        raise wrong("the certificate has no Ed25519 key")
+        return "the certificate is not exactly one PEM block"
+    public_key_of(certificate)
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (ValueError, TypeError, InvalidSignature):
-        raise wrong("the certificate is not signed by its own key") from None
-    if common_name(certificate) != name:
-        raise wrong(f"the certificate bears another name than the card's {name!r}")
-    check_dates(certificate, file=file)
-    return Card(name, pem, address)
+    except InvalidSignature:
+        return "the certificate is not signed by its own key"
+    return None if common_name(certificate) == name else f"the certificate bears another name than the card's {name!r}"
 
 
 def store_peer(keys_dir: Path | str, card: Card, *, replace: bool = False) -> Pin:

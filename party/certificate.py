@@ -11,8 +11,9 @@ import os
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from party import limits
@@ -23,6 +24,7 @@ __all__ = [
     "common_name",
     "fingerprint_of",
     "load_certificate",
+    "public_key_of",
     "read_text",
     "self_signed",
     "sync_folder",
@@ -81,6 +83,17 @@ def common_name(certificate: x509.Certificate) -> str:
     except ValueError:
         names = []
     return str(names[0].value) if len(names) == 1 else ""
+
+
+def public_key_of(certificate: x509.Certificate, file: str | None = None) -> Ed25519PublicKey:
+    """Its Ed25519 key; FileError when it has another one, or none that can be read."""
+    try:
+        key: object = certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise FileError("the certificate has no Ed25519 key", file=file)
+    return key
 
 
 def check_dates(certificate: x509.Certificate, file: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from party.address import parse_address
 from party.card import Card, Pin, check_name, load_pin, parse_card, read_card, remove_peer, store_peer
@@ -21,6 +21,7 @@ from party.certificate import (
     common_name,
     fingerprint_of,
     load_certificate,
+    public_key_of,
     read_text,
     self_signed,
     write_new,
@@ -69,7 +70,7 @@ class Identity:
         except (ValueError, TypeError):
             raise FileError("this is not a private key in PEM form", file=str(key_file)) from None
         certificate = load_certificate(pem, file=str(folder / _CERTIFICATE_FILE))
-        if not isinstance(key, Ed25519PrivateKey) or key.public_key() != certificate.public_key():
+        if not isinstance(key, Ed25519PrivateKey) or key.public_key() != public_key_of(certificate):
             raise FileError("key and certificate do not belong together", file=str(key_file))
         name = common_name(certificate)
         check_dates(certificate, file=str(folder / _CERTIFICATE_FILE))
@@ -127,11 +128,8 @@ def create(keys_dir: Path | str, name: str) -> Identity:
 
 def verify(certificate_pem: str, content: bytes, signature: bytes, purpose: str = "agreement") -> None:
     """Return when `signature` is that of the certificate's owner over purpose and content; PeerError otherwise."""
-    key = load_certificate(certificate_pem).public_key()
-    if not isinstance(key, Ed25519PublicKey):
-        raise PeerError("the peer's certificate has no Ed25519 key")
     try:
-        key.verify(signature, _labelled(content, purpose))
+        public_key_of(load_certificate(certificate_pem)).verify(signature, _labelled(content, purpose))
     except InvalidSignature:
         raise PeerError(f"the peer's signature of the {purpose} is wrong") from None
 

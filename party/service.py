@@ -89,9 +89,12 @@ def serve(
 
 
 def die_with_parent() -> None:
-    """For a worker, first thing: SIGTERM for us when the process that started us dies; no core dumps."""
+    """For a worker, and for processes it starts, first thing: SIGTERM when our parent dies; no core dumps.
+
+    Call it in the main thread of a process started by its parent's main thread: the kernel watches threads.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    parent = os.environ.get(_PARENT)
+    parent = os.environ.pop(_PARENT, None)  # it is our parent, not that of processes we start
     if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0):
         raise InternalError(f"prctl failed: {os.strerror(ctypes.get_errno())}")
     if parent is not None and os.getppid() != int(parent):

@@ -7,9 +7,9 @@ certificate, so both then send a hello of 12 bytes, and `dial` returns only when
 
 Why MemoryBIO: in CPython 3.11 one `SSLSocket` must not be read by one thread while another writes (one OpenSSL
 object without a lock). A lock around blocking socket calls would let a silent peer block our writer. So OpenSSL works
-on memory under a lock held for computing only, and each thread does its own socket calls outside of it. Only the
-writer takes bytes from OpenSSL's output, which is a queue: what reading produces (answers to key updates) leaves
-before the writer's next record, in order. Source: RFC 8446 sections 4.6.3 and 5.3.
+on memory under a lock held for computing only, and each thread does its own socket calls outside of it. Only who
+writes (one thread at a time: the channel sees to it) takes bytes from OpenSSL's output, which is a queue: what reading
+produces (answers to key updates) leaves before the next record, in order. Source: RFC 8446 sections 4.6.3 and 5.3.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class TlsTransport:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=listening)
         self._lock = threading.Lock()
         self._down = False
+        self._left = b""  # encrypted by `write_now`, not yet taken by the socket
         self._raw = memoryview(bytearray(_CHUNK))
         sock.setblocking(False)
 
@@ -79,6 +80,8 @@ class TlsTransport:
                 return 0
 
     def write(self, frame: Sequence[Buffer]) -> None:
+        left, self._left = self._left, b""
+        self._send(left)
         if sum(len(part) for part in frame) <= _JOIN:
             frame = (b"".join(frame),)
         for part in frame:
@@ -89,6 +92,21 @@ class TlsTransport:
                     data = self._outgoing.read()
                 self._send(data)
                 view = view[done:]
+
+    def write_now(self, frame: Sequence[Buffer]) -> bool:
+        view = memoryview(b"".join(frame))
+        with self._lock:
+            while view:
+                view = view[self._tls.write(view) :]
+            self._left += self._outgoing.read()
+        if self._down:
+            raise BrokenPipeError("the connection was shut")
+        try:
+            while self._left:
+                self._left = self._left[self._socket.send(self._left) :]
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
 
     def finish(self) -> None:
         self._socket.shutdown(socket.SHUT_WR)

@@ -27,7 +27,10 @@ class Transport(Protocol):
         """Fill a part of the buffer and return its length; 0 at the end; TimeoutError when nothing came in time."""
 
     def write(self, frame: Sequence[Buffer]) -> None:
-        """Hand over one frame, all of it; waits as long as the peer does not read."""
+        """Hand over one frame, all of it, behind what `write_now` left; waits as long as the peer does not read."""
+
+    def write_now(self, frame: Sequence[Buffer]) -> bool:
+        """Hand over one small frame without waiting; False when some of it is left for the next `write`, even `()`."""
 
     def finish(self) -> None:
         """Say that nothing more will be written; reading goes on."""
@@ -76,6 +79,9 @@ class _Pipe:
             self._changed.notify_all()
             return count
 
+    def has_room(self) -> bool:
+        return self._bytes <= _PIPE_BYTES
+
     def end(self) -> None:
         with self._changed:
             self._ended = True
@@ -88,13 +94,22 @@ class MemoryTransport:
     def __init__(self, incoming: _Pipe, outgoing: _Pipe) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self._left: Sequence[Buffer] = ()
 
     def read_into(self, buffer: memoryview, seconds: float) -> int:
         return self._incoming.take(buffer, seconds)
 
     def write(self, frame: Sequence[Buffer]) -> None:
-        for part in frame:
+        left, self._left = self._left, ()
+        for part in (*left, *frame):
             self._outgoing.put(part)
+
+    def write_now(self, frame: Sequence[Buffer]) -> bool:
+        if not self._outgoing.has_room():
+            self._left = frame
+            return False
+        self.write(frame)
+        return True
 
     def finish(self) -> None:
         self._outgoing.end()
@@ -121,8 +136,7 @@ class CutTransport:
         return self._inner.read_into(buffer, seconds)
 
     def write(self, frame: Sequence[Buffer]) -> None:
-        (kind,) = struct.unpack_from("<H", frame[0], 2)
-        if kind != _HEARTBEAT:
+        if frame and struct.unpack_from("<H", frame[0], 2) != (_HEARTBEAT,):
             if self._left <= 0:
                 self._inner.shutdown()
                 raise ConnectionResetError("cut here by a test")
@@ -130,6 +144,10 @@ class CutTransport:
         self._inner.write(frame)
         if self._left == 0:
             self._inner.shutdown()
+
+    def write_now(self, frame: Sequence[Buffer]) -> bool:
+        self.write(frame)
+        return True
 
     def finish(self) -> None:
         self._inner.finish()
