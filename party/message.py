@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
 import numpy as np
@@ -32,6 +31,7 @@ from party.errors import InternalError, PeerError
 __all__ = ["Array", "Bytes", "Cap", "Int", "Message", "Text", "decode", "encode"]
 
 M = TypeVar("M", bound="Message")
+_KNOWN: dict[type[Message], tuple[tuple[str, _Spec], ...]] = {}
 
 
 class Message:
@@ -110,7 +110,10 @@ class Text:
     cap: int
 
     def write(self, value: str) -> list[bytes | memoryview]:
-        return Bytes(0, self.cap).write(value.encode())
+        try:
+            return Bytes(0, self.cap).write(value.encode())
+        except UnicodeEncodeError:
+            raise InternalError("text that is not Unicode in a message of ours") from None
 
     def read(self, reader: _Reader) -> str:
         try:
@@ -143,7 +146,7 @@ class Array:
             if size > dim.most if isinstance(dim, Cap) else size != dim:
                 raise InternalError(f"array of shape {value.shape} in a message of ours")
         content = np.ascontiguousarray(value)
-        return [sizes, memoryview(content.reshape(-1).view(np.uint8)) if content.size else b""]
+        return [sizes, content.reshape(-1).view(np.uint8).data if content.size else b""]
 
     def read(self, reader: _Reader) -> np.ndarray:
         shape = []
@@ -156,8 +159,13 @@ class Array:
             else:
                 shape.append(dim)
         content = reader.take(math.prod(shape) * self.dtype.itemsize)
+        if math.prod(max(size, 1) for size in shape) >= 2**48:  # nothing in it, but numpy has no such shape
+            raise PeerError("an array in a message has an impossible shape")
         array = np.frombuffer(content, dtype=self.dtype).reshape(shape)
-        return array if array.flags.aligned else array.copy()
+        if not array.flags.aligned:
+            array = array.copy()
+            array.flags.writeable = False
+        return array
 
 
 class _Bool:
@@ -173,6 +181,8 @@ class _Bool:
 
 class _Float:
     def write(self, value: float) -> list[bytes | memoryview]:
+        if not math.isfinite(value):
+            raise InternalError("a number that is not finite in a message of ours")
         return [struct.pack("<d", value)]
 
     def read(self, reader: _Reader) -> float:
@@ -182,8 +192,10 @@ class _Float:
         return float(value)
 
 
-@cache
 def _specs(kind: type[Message]) -> tuple[tuple[str, _Spec], ...]:
+    known = _KNOWN.get(kind)
+    if known is not None:
+        return known
     hints = get_type_hints(kind, include_extras=True)
     specs: list[tuple[str, _Spec]] = []
     for field in fields(kind):  # type: ignore[arg-type]  # every message is a dataclass; a base cannot say so
@@ -197,7 +209,7 @@ def _specs(kind: type[Message]) -> tuple[tuple[str, _Spec], ...]:
             specs.append((field.name, found[0]))
         else:
             raise InternalError(f"{kind.__qualname__}.{field.name} has no wire specification")
-    return tuple(specs)
+    return _KNOWN.setdefault(kind, tuple(specs))
 
 
 def encode(message: Message) -> bytes:
@@ -209,7 +221,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(kind: type[M], body: bytes | bytearray | memoryview) -> M:
-    """The message in this body; PeerError when it is not exactly one message of this kind. Arrays are read-only views."""
+    """The message in this body; PeerError when it is not exactly one of this kind. Arrays are read-only."""
     reader = _Reader(memoryview(body).toreadonly())
     values = {name: spec.read(reader) for name, spec in _specs(kind)}
     if reader.at != len(reader.body):
