@@ -1,0 +1,26 @@
+"""One model, split by columns: logistic regression trained and scored on shares."""
+
+from vfl.metrics import Metrics, auc, ks, log_loss
+from vfl.model import ModelHalf
+from vfl.score import score
+from vfl.spec import Plan, TrainSpec, plan, request
+from vfl.state import Checkpoints, FileCheckpoints, MemoryCheckpoints
+from vfl.train import Fitted, train
+
+__all__ = [
+    "Checkpoints",
+    "FileCheckpoints",
+    "Fitted",
+    "MemoryCheckpoints",
+    "Metrics",
+    "ModelHalf",
+    "Plan",
+    "TrainSpec",
+    "auc",
+    "ks",
+    "log_loss",
+    "plan",
+    "request",
+    "score",
+    "train",
+]

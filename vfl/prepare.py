@@ -1,0 +1,186 @@
+"""What each party does to its own columns before training: split, standardise, whiten, fixed point. All local.
+
+Only one number leaves: the fixed-point scale (`Whitened.scale`), of which the smaller of both sides is used.
+
+Source: architecture section 4 "Preparation"; whitening columns before training, so that each step is a plain shift,
+is argued in docs/protocols/09-split-logistic-regression.md, step 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels.prg import Prg
+from party.errors import DataError
+
+__all__ = [
+    "LEAST_FEATURES",
+    "MATRIX_BITS",
+    "Prepared",
+    "Whitened",
+    "check_columns",
+    "labels",
+    "prepare",
+    "split",
+    "standardise",
+    "whiten",
+]
+
+Columns = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+MATRIX_BITS = 20  # signed width of a whitened, scaled matrix entry: |entry| < 2^19
+LEAST_FEATURES = 3
+_RANK = 1e-9  # eigenvalues below this part of the largest are directions without data
+
+
+@dataclass(frozen=True, repr=False)
+class Prepared:
+    """One party's columns on the standardised scale: the names, what was subtracted and divided by, and the values."""
+
+    names: tuple[str, ...]
+    means: np.ndarray  # float64, shape (d,)
+    sds: np.ndarray  # float64, shape (d,); 0 for a column that is constant on the training rows
+    values: np.ndarray  # float64, shape (n, d), all aligned rows in the common order
+
+
+@dataclass(frozen=True, repr=False)
+class Whitened:
+    """X L for the training rows, with L = 2^a (X'X/4 + l2 I)^(-1/2): weights w on X L are the weights L w on X."""
+
+    values: np.ndarray  # float64, shape (n, d)
+    transform: np.ndarray  # L, float64, symmetric, shape (d, d)
+    penalty: np.ndarray  # L' P L with P = l2 I, 0 for the intercept; float64, shape (d, d)
+    exponent: int  # a
+
+    @property
+    def scale(self) -> int:
+        """Fraction bits fx: the most with |entry| 2^fx < 2^19. The one number of the preparation that is opened."""
+        largest = float(np.abs(self.values).max(initial=0.0))
+        if largest == 0.0:
+            return MATRIX_BITS - 1
+        return min(MATRIX_BITS - 1, math.ceil(MATRIX_BITS - 1 - math.log2(largest)) - 1)
+
+
+def split(rows: int, test_fraction: float, salt: bytes) -> np.ndarray:
+    """Which aligned rows are test rows: bool, shape (rows,); the same on both sides.
+
+    Exactly round(rows * test_fraction) rows, those whose keyed hash of their place in the common order is smallest.
+    salt: at least 16 bytes that both sides derive from the agreement and the alignment's digest; it need not be secret.
+    """
+    count = int(rows * test_fraction + 0.5)
+    seed = hashlib.sha256(b"tallystick/v1/train/split/" + salt).digest()
+    order = np.argsort(Prg(seed, "split").words(rows), kind="stable")
+    test = np.zeros(rows, dtype=bool)
+    test[order[:count]] = True
+    return test
+
+
+def prepare(columns: Columns, test: np.ndarray, winsorise: float | None) -> Prepared:
+    """Standardise by mean and sd (ddof 0) of the non-missing training values; missing becomes 0; clip to +-winsorise.
+
+    columns: name -> (values (n,), valid (n,) bool), numbers or booleans, in the order of the job.
+    Raises DataError for text, dates, NaN and infinities, naming the column.
+    """
+    names = tuple(columns)
+    numbers = [_numbers(name, *columns[name]) for name in names]
+    means, sds = np.zeros(len(names)), np.zeros(len(names))
+    for place, (values, valid) in enumerate(numbers):
+        known = values[valid & ~test]
+        if len(known) and known.min() < known.max():
+            means[place], sds[place] = known.mean(), known.std()
+        elif len(known):
+            means[place] = known[0]
+    return Prepared(names, means, sds, _scaled(numbers, means, sds, winsorise))
+
+
+def standardise(columns: Columns, means: np.ndarray, sds: np.ndarray, winsorise: float | None) -> np.ndarray:
+    """New rows on the scale of a trained model: float64, shape (n, d)."""
+    return _scaled([_numbers(name, *columns[name]) for name in columns], means, sds, winsorise)
+
+
+def labels(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The label column as int64 0/1, shape (n,). Raises DataError for NULL and for anything but bool, 0 and 1."""
+    if not bool(np.all(valid)):
+        raise DataError(f"label {name} is NULL in an aligned row", hint="filter these rows out before aligning")
+    numbers, _ = _numbers(name, values, np.ones(len(values), dtype=bool))
+    if not bool(np.all((numbers == 0.0) | (numbers == 1.0))):
+        raise DataError(f"label {name} holds values other than true, false, 0 and 1")
+    return numbers.astype(np.int64)
+
+
+def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int) -> None:
+    """Refuse columns whose weight would speak of single rows: our own protection, checked by ourselves.
+
+    Every column must be constant or leave its most frequent value in at least min_rows training rows, and three
+    columns must not be constant: with fewer, scores would show single columns. Raises DataError.
+    """
+    values = prepared.values[~test]
+    varied = 0
+    for name, column in zip(prepared.names, values.T, strict=True):
+        _, counts = np.unique(column, return_counts=True)
+        rare = len(column) - int(counts.max(initial=0))
+        varied += rare > 0
+        if 0 < rare < min_rows:
+            raise DataError(
+                f"feature {name} has its most frequent value in all but a few training rows, fewer than min_rows:"
+                " its weight would speak of single rows",
+                hint="merge rare categories or leave the column out",
+            )
+    if varied < LEAST_FEATURES:
+        raise DataError(
+            f"only {varied} of our features vary over the training rows; with fewer than {LEAST_FEATURES} a score"
+            " would show single columns",
+            hint="add features",
+        )
+
+
+def whiten(values: np.ndarray, l2: float, *, intercept: bool) -> Whitened:
+    """Whiten standardised training rows, shape (n, d); with intercept a column of ones is put before them.
+
+    a = ceil(log2(n/4)/2), so that a step of 1 is about 2^-2a of the whitened gradient: a shift.
+    """
+    rows = len(values)
+    matrix = np.hstack([np.ones((rows, 1)), values]) if intercept else values
+    ridge = np.full(matrix.shape[1], float(l2))
+    if intercept:
+        ridge[0] = 0.0
+    exponent = max(0, math.ceil(math.log2(rows / 4) / 2))
+    size, axes = np.linalg.eigh(matrix.T @ matrix / 4 + np.diag(ridge))
+    held = size > _RANK * size.max(initial=0.0)
+    roots = np.where(held, 2.0**exponent / np.sqrt(np.where(held, size, 1.0)), 0.0)
+    transform = (axes * roots) @ axes.T
+    return Whitened(matrix @ transform, transform, transform.T @ (ridge[:, None] * transform), exponent)
+
+
+def _scaled(
+    numbers: list[tuple[np.ndarray, np.ndarray]], means: np.ndarray, sds: np.ndarray, winsorise: float | None
+) -> np.ndarray:
+    rows = len(numbers[0][0]) if numbers else 0
+    out = np.zeros((rows, len(numbers)))
+    for place, (values, valid) in enumerate(numbers):
+        if sds[place] > 0.0:
+            scaled = np.where(valid, (values - means[place]) / sds[place], 0.0)
+            out[:, place] = scaled if winsorise is None else np.clip(scaled, -winsorise, winsorise)
+    return out
+
+
+def _numbers(name: str, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = np.asarray(valid, dtype=bool)
+    if values.dtype.kind not in "biufO" or any(isinstance(value, str) for value in values[known][:1]):
+        raise DataError(
+            f"column {name} is not a number: text and dates cannot be features or labels",
+            hint="encode it first: one-hot (a 0/1 column for each category) or weight of evidence (WOE)",
+        )
+    try:
+        numbers = np.zeros(len(values))
+        numbers[known] = values[known].astype(np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"column {name} holds something that is not a number") from None
+    if not bool(np.all(np.isfinite(numbers))):
+        raise DataError(f"column {name} holds NaN or an infinity", hint="declare the column `nan: null`")
+    return numbers, known

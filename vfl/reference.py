@@ -1,0 +1,48 @@
+"""The plain floating-point twin of `vfl.train`: same schedule, same series, nothing shared. The oracle of the tests.
+
+It sees both parties' columns and the label, so it is for tests, the documentation's figures and the demo's synthetic
+tables only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vfl import series
+from vfl.prepare import whiten
+from vfl.schedule import momentum, stop_limit
+
+__all__ = ["fit"]
+
+
+def fit(
+    label_block: np.ndarray, feature_block: np.ndarray, label: np.ndarray, *, l2: float, passes: int, period: int = 64
+) -> tuple[Sequence[np.ndarray], int]:
+    """Train on standardised blocks (n, d_A), (n, d_B): ([intercept + weights of A, weights of B], passes done).
+
+    Stops early by the same rule as the protocol at tol 1e-6. No guard: the caller chooses the period.
+    """
+    sides = [whiten(label_block, l2, intercept=True), whiten(feature_block, l2, intercept=False)]
+    columns = np.hstack([side.values for side in sides])
+    cut = sides[0].values.shape[1]
+    signs = 2.0 * label - 1.0
+    start = np.zeros(cut)
+    start[0] = np.log(label.mean() / (1 - label.mean()))
+    weights = np.concatenate([np.linalg.pinv(sides[0].transform) @ start, np.zeros(columns.shape[1] - cut)])
+    before, exponent = weights, sides[0].exponent
+    limit = stop_limit(len(label), len(weights), 1e-6)
+    done = 0
+    for done in range(1, passes + 1):
+        speed = momentum(done - 1) / 256
+        ahead = weights + speed * (weights - before)
+        residual = -signs * series.residual(period)(signs * (columns @ ahead))
+        gradient = columns.T @ residual
+        gradient[:cut] += sides[0].penalty @ ahead[:cut]
+        gradient[cut:] += sides[1].penalty @ ahead[cut:]
+        step = gradient * 2.0 ** (-2 * exponent - 1)
+        before, weights = weights, ahead - step
+        if done > 1 and float(np.abs(step).max()) * 2.0**exponent <= limit:
+            break
+    return [sides[0].transform @ weights[:cut], sides[1].transform @ weights[cut:]], done

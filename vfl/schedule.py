@@ -1,0 +1,135 @@
+"""The fixed numbers of training: fraction bits, slot modulus, momentum, when to check and when to stop. All public.
+
+Both sides compute them from the job and the aligned row count alone, so nothing about them is ever negotiated.
+Source: momentum k/(k+3), Nesterov 1983; step 1/2 for two whitened blocks and the bounds used here are argued in
+docs/protocols/09-split-logistic-regression.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from party.errors import DataError
+from vfl import series
+
+__all__ = [
+    "AHEAD_BITS",
+    "LEAST_ROWS",
+    "WEIGHT_BITS",
+    "Scales",
+    "checks",
+    "may_stop",
+    "momentum",
+    "pass_limit",
+    "slot_bits",
+    "slot_prime",
+    "stop_limit",
+    "wider",
+]
+
+WEIGHT_BITS = 20  # fraction bits of a weight
+AHEAD_BITS = WEIGHT_BITS + 8  # of a weight after momentum, whose factor is b/256
+LEAST_ROWS = 40
+SMALL = 1000  # fewer rows are trained longer and more finely
+_RING = 1 << 14  # slots need t = 1 mod 2N, N = 8192
+_ROOM = 61  # exact truncation wants |value| < 2^62
+_WEIGHT_ROOM = 6  # whitened weights stay below 2^6
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Fraction bits of every shared quantity of a pass."""
+
+    matrix: int  # fx
+    slots: int  # fs
+    exponent: int  # a, of the whitening
+
+    @property
+    def penalty(self) -> int:
+        """Of the penalty rows, whose entries are at most 2^(2a) in size."""
+        return 18 - 2 * self.exponent
+
+    @property
+    def logit(self) -> int:
+        """Of z = X v."""
+        return self.matrix + AHEAD_BITS
+
+    @property
+    def residual(self) -> int:
+        """Of r, in the slots and after the lift."""
+        return 2 * self.slots
+
+    @property
+    def gradient(self) -> int:
+        """G: the larger of the data's and the penalty's scale."""
+        return max(self.matrix + self.residual, self.penalty + AHEAD_BITS)
+
+    @property
+    def shift(self) -> int:
+        """What one exact truncation takes off a new weight: G + 2a + 1 - 20."""
+        return self.gradient + 2 * self.exponent + 1 - WEIGHT_BITS
+
+    def check(self) -> None:
+        """Raises DataError when a gradient step would not fit 64 bits."""
+        if self.gradient + 2 * self.exponent + 1 + _WEIGHT_ROOM > _ROOM or self.shift < AHEAD_BITS - WEIGHT_BITS:
+            raise DataError(
+                f"training does not fit 64-bit fixed point (gradient scale {self.gradient}, whitening {self.exponent})",
+                hint="use fewer rows or winsorise",
+            )
+
+
+def slot_bits(rows: int) -> int:
+    """fs: fraction bits of one slot factor. Rounding noise a row is about 2^(1-fs), zero-mean: few rows need more."""
+    return 9 if rows >= 5000 else 11 if rows >= SMALL else 13
+
+
+def slot_prime(bits: int) -> int:
+    """t: the smallest prime of at least 2^(2 bits + 3) that is 1 mod 2N, so that |r| < 2 stays under t/4."""
+    candidate = (1 << (2 * bits + 3)) + 1
+    candidate += -(candidate - 1) % _RING
+    while not _is_prime(candidate):
+        candidate += _RING
+    return candidate
+
+
+def momentum(k: int) -> int:
+    """b of pass k after the last restart: v = ((256 + b) w - b w_previous) / 256."""
+    return min(230, round(256 * k / (k + 3)))
+
+
+def checks(number: int) -> bool:
+    """Whether pass `number` (from 1) also computes the check bits: each of the first ten, then every fourth."""
+    return number <= 10 or number % 4 == 0
+
+
+def may_stop(number: int) -> bool:
+    """Whether a checking pass also compares the steps: not in the first seven, where no model has settled."""
+    return number >= 8
+
+
+def stop_limit(rows: int, columns: int, tolerance: float) -> float:
+    """Stop when every |step| 2^a is at most this: half of sqrt(2 n tol / d), because steps are halved.
+
+    Under 1,000 rows 0.15 of it: there the weights lag further behind the loss (measured on the breast table).
+    """
+    return (0.5 if rows >= SMALL else 0.15) * math.sqrt(2 * rows * tolerance / columns)
+
+
+def pass_limit(rows: int) -> int:
+    """Most passes: 60, or 120 under 1,000 training rows."""
+    return 120 if rows < SMALL else 60
+
+
+def wider(period: int) -> int:
+    """The next period. Raises DataError beyond the last: such margins mean separable labels."""
+    if period >= series.PERIODS[-1]:
+        raise DataError(
+            f"margins leave a window of {series.PERIODS[-1]}: the labels are separable by these features",
+            hint="raise l2, or leave out a feature that gives the label away",
+        )
+    return 2 * period
+
+
+def _is_prime(number: int) -> bool:
+    return number > 1 and all(number % d for d in range(2, math.isqrt(number) + 1))

@@ -1,0 +1,153 @@
+"""The training part of a job as both sides read it: what it asks of the tables, what it opens, what it will cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from party.errors import PolicyRefused, UsageError
+from party.request import Opening, Request, Use
+from vfl import schedule, series
+from vfl.passes import CHECK_BITS
+from vfl.prepare import LEAST_FEATURES
+
+__all__ = ["METRICS", "SCALE", "SCORES", "TEST_LOGITS", "Plan", "TrainSpec", "plan", "request", "weights_name"]
+
+SCALE = "train: fixed-point scale"
+METRICS = "train: metrics of the test rows"
+TEST_LOGITS = "train: logits of test rows to 1/512, for the metrics"
+SCORES = "score: logits to 1/512, the score to 3 decimals"
+
+
+def weights_name(owner: str) -> str:
+    """How the ledger calls one party's own block of weights."""
+    return f"train: weights of {owner}"
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """The job's `train` and who takes part; equal on both sides.
+
+    parties: in the job's order (`align`); tables: party -> table; label: (party, column);
+    features: party -> columns in the job's order.
+    """
+
+    parties: tuple[str, str]
+    tables: Mapping[str, str]
+    label: tuple[str, str]
+    features: Mapping[str, tuple[str, ...]]
+    l2: float = 1.0
+    winsorise: float | None = 3.0
+    test_fraction: float = 0.2
+    tolerance: float = 1e-6
+    passes: int | None = None  # None: 60, or 120 under 1,000 training rows
+
+    @property
+    def label_holder(self) -> str:
+        """The party that brings the label."""
+        return self.label[0]
+
+    @property
+    def feature_holder(self) -> str:
+        """The other one."""
+        return next(party for party in self.parties if party != self.label_holder)
+
+    def check(self) -> None:
+        """Raises UsageError for numbers out of range, PolicyRefused for fewer than three features on either side."""
+        if self.label_holder not in self.parties or set(self.features) - set(self.parties):
+            raise UsageError("train names a party that does not take part")
+        if not (math.isfinite(self.l2) and self.l2 >= 0):
+            raise UsageError("train.l2 is a number of at least 0")
+        if self.winsorise is not None and not 0 < self.winsorise <= 100:
+            raise UsageError("train.winsorise is null or a number of at most 100 above 0")
+        if not 0 <= self.test_fraction < 1:
+            raise UsageError("train.test_fraction lies in [0, 1)")
+        for party in self.parties:
+            columns = self.features.get(party, ())
+            if len(set(columns)) != len(columns):
+                raise UsageError(f"train.features names a column of {party} twice")
+            if party == self.label_holder and self.label[1] in columns:
+                raise UsageError("train.features names the label")
+            if len(columns) < LEAST_FEATURES:
+                raise PolicyRefused(
+                    f"training with {len(columns)} features of {party} is refused: with fewer than {LEAST_FEATURES} a"
+                    " score would show single columns",
+                    hint=f"name at least {LEAST_FEATURES} features of {party}",
+                )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `tally plan` says of training and scoring: lines for people, predictions for the progress display."""
+
+    lines: tuple[str, ...]
+    passes: int
+    bytes_each_pass: int
+    seconds: float
+
+
+def request(spec: TrainSpec, receiver: str | None = None) -> Request:
+    """All uses and openings of training and, with a receiver, of scoring."""
+    uses = {
+        Use(party, spec.tables[party], column, "feature")
+        for party in spec.parties
+        for column in spec.features.get(party, ())
+    }
+    uses.add(Use(spec.label_holder, spec.tables[spec.label_holder], spec.label[1], "label"))
+    openings = {Opening(what, party) for party in spec.parties for what in (SCALE, CHECK_BITS, METRICS)}
+    openings |= {Opening(weights_name(party), party) for party in spec.parties}
+    openings.add(Opening(TEST_LOGITS, spec.label_holder))
+    if receiver is not None:
+        if receiver not in spec.parties:
+            raise UsageError(f"score.receiver {receiver} does not take part")
+        openings.add(Opening(SCORES, receiver))
+    return Request(frozenset(uses), frozenset(openings))
+
+
+def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
+    """What will happen with about this many aligned rows. Raises as `TrainSpec.check`."""
+    spec.check()
+    training = rows - int(rows * spec.test_fraction + 0.5)
+    most = spec.passes or schedule.pass_limit(training)
+    window = series.window(first_period(spec.winsorise))
+    label, other = spec.label_holder, spec.feature_holder
+    columns = sum(len(spec.features.get(party, ())) for party in spec.parties) + 1
+    each = pass_bytes(training, columns, window.harmonics, schedule.slot_bits(training))
+    expected = min(most, 30 if training >= 1000 else 90)
+    lines = [
+        f"train: {training} of {rows} rows, {columns} weights, at most {most} passes of {each / 1e6:.1f} MB",
+        "both learn: the fixed-point scale (one small integer), the number of passes, on checking passes whether"
+        f" margins left the window of {window.period}, whether the loss rose and whether steps are still large",
+        "each learns its own weights on the standardised scale; the intercept goes to " + label,
+        f"{label} learns one linear combination of {other}'s features for each test row (its logit, to 1/512) and tells"
+        f" {other} AUC, KS and log-loss",
+    ]
+    if spec.winsorise is None:
+        lines.append("winsorise is off: with heavy tails no accuracy is promised")
+    if receiver is not None:
+        giver = other if receiver == label else label
+        lines.append(
+            f"{receiver} learns for each aligned row its logit to 1/512, the score to 3 decimals: one linear"
+            f" combination of {giver}'s features a row"
+        )
+    return Plan(tuple(lines), most, each, expected * (0.3 + training * (2.2e-6 * window.harmonics + 1e-6 * columns)))
+
+
+def first_period(winsorise: float | None) -> int:
+    """The window to begin with: 64, or 128 where heavy tails may jump over its return zone."""
+    return 64 if winsorise is not None else 128
+
+
+def pass_bytes(rows: int, columns: int, harmonics: int, slots: int) -> int:
+    """Bytes of one pass in both directions without its checks.
+
+    Lattice formats of docs/protocols/04-lattice-linear.md: 204,816 a weight; answers of 10 B a coefficient; 122,896 a
+    block of 8192 slots; 153,616 a block of residuals; about 12 B a row for the lift.
+    """
+    blocks = -(-rows // 8192)
+    forward = columns * 204_816 + 2 * (blocks * 81_920 + 10 * (rows + columns))
+    slot = 122_896 if 2 * slots + 3 <= 25 else 204_816
+    trigonometry = 2 * harmonics * blocks * slot + blocks * 163_840
+    backward = 2 * blocks * 153_616 + columns * 81_930
+    return forward + trigonometry + backward + 12 * rows + 12 * columns
