@@ -219,6 +219,8 @@ def _to_time(array: pa.Array, kind: Declared, column: _Column) -> pa.Array:
     if pa.types.is_timestamp(array.type):  # with a zone: the instant in UTC
         exact = pa.timestamp("us", array.type.tz)
         array = column.cast(array, exact, "finer than a microsecond").cast(pa.timestamp("us"))
+        if kind.type == "date":
+            column.require(pc.equal(pc.floor_temporal(array, unit="day"), array), reason)
     return column.cast(array, target, reason)
 
 

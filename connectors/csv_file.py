@@ -166,7 +166,7 @@ class _Checked(io.RawIOBase):
         padded[1:] = block
         quotes = np.flatnonzero(padded == QUOTE)
         if last:
-            if self._open and self._last != QUOTE:
+            if self._open:
                 raise DataError(f"{self._label}: a quoted field is never closed")
             return
         if not len(block):

@@ -25,7 +25,7 @@ DIGITS = 18  # an inferred decimal fits 64 bits
 SCALE = 6  # more digits after the point than this, and it is a measurement: float
 PATTERNS: dict[Type, str] = {
     "bool": r"^(?i:true|false)$",
-    "integer": r"^(0|-?[1-9][0-9]{0,17})$",
+    "integer": r"^(0|-?[1-9][0-9]{0,18})$",
     "decimal": r"^-?(0|[1-9][0-9]*)(\.[0-9]{1,6})?$",
     "float": r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$",
     "date": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
@@ -50,7 +50,8 @@ class Inference:
             return
         self._seen = True
         self._open = [kind for kind in self._open if pc.all(pc.match_substring_regex(text, PATTERNS[kind])).as_py()]
-        for kind, target in (("date", pa.date32()), ("timestamp", pa.timestamp("us")), ("float", pa.float64())):
+        exact = (("integer", pa.int64()), ("date", pa.date32()), ("timestamp", pa.timestamp("us")))
+        for kind, target in (*exact, ("float", pa.float64())):
             if kind in self._open and not _casts(text, target):
                 self._open = [other for other in self._open if other != kind]
         if "decimal" in self._open:

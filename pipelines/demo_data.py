@@ -125,7 +125,8 @@ def make_tables(folder: Path, rows_bank: int = 20_000, rows_telco: int = 30_000,
 def _labels(random: np.random.Generator, traits: np.ndarray) -> np.ndarray:
     """One draw a person. traits: balance, income, age, minutes, late bills, tenure, all standardised."""
     weights = np.array([-0.55, -0.45, -0.3, 0.25, 0.9, -0.65])
-    return np.less(random.random(len(traits)), 1 / (1 + np.exp(1.6 - traits @ weights)))
+    defaulted: np.ndarray = random.random(len(traits)) < 1 / (1 + np.exp(1.6 - traits @ weights))
+    return defaulted
 
 
 def _bank(random: np.random.Generator, traits: np.ndarray, people: np.ndarray) -> dict[str, pa.Array]:
@@ -157,7 +158,8 @@ def _telco(random: np.random.Generator, traits: np.ndarray, people: np.ndarray) 
 
 
 def _missing(random: np.random.Generator, rows: int, share: float) -> np.ndarray:
-    return np.less(random.random(rows), share)
+    missing: np.ndarray = random.random(rows) < share
+    return missing
 
 
 def _decimal(units: np.ndarray, missing: np.ndarray, precision: int, scale: int) -> pa.Array:
