@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from mpc.sql.algebra import ONE, Poly, Side, number, truth
 from mpc.sql.parse import parse
-from mpc.sql.products import ASSUMED_GROUPS, Builder, cells_of
+from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.render import local_select
 from mpc.sql.types import Aggregate, Context, Expr, GroupKey, Plan, Post, Query, columns_of, owners
 from party.errors import UsageError
 from party.request import Opening, Request, Use
 
-__all__ = ["CELLS", "build", "plan"]
+__all__ = ["build", "plan"]
 
-CELLS = 4096  # most group cells of one statement
 _SMALL = 64  # whole numbers of at most this many values are a domain by themselves
 
 
@@ -32,19 +31,18 @@ def build(query: Query, context: Context) -> Plan:
     keys = _keys(query, context)
     builder = Builder(context.rows, keys)
     weight = truth(query.where, context.parties)[0] if query.where is not None else ONE
-    group_count = builder.quantity(f"query.{context.name}.rows", weight, 0, 1)
+    if keys:
+        rows = builder.quantity("the number of rows", weight, 0, 1)
+        builder.open(f"query.{context.name}.rows", rows, rows)
     counts, values = [], []
     for place, aggregate in enumerate(query.aggregates):
         what = f"query.{context.name}.{_column_name(query, place)}"
-        count, sums = _quantities(aggregate, weight, builder, what, context.parties)
+        count, sums = _openings_of(aggregate, weight, builder, what, context.parties)
         counts.append(count)
         values.append(sums)
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
-    used = sorted({group_count, *counts, *(number for sums in values for number in sums)})
-    if not keys and group_count not in counts:
-        used.remove(group_count)  # an answer without groups shows only what it names
-    opened = tuple(builder.quantities[number] for number in used)
+    whats = tuple(opened.what for opened in builder.opened)
     calls = builder.calls()
     made = Plan(
         name=context.name,
@@ -59,15 +57,13 @@ def build(query: Query, context: Context) -> Plan:
         sources=(tuple(builder.sources[0]), tuple(builder.sources[1])),
         features=(tuple(builder.features[0]), tuple(builder.features[1])),
         quantities=tuple(builder.quantities),
-        group_count=group_count,
+        opened=tuple(builder.opened),
         counts=tuple(counts),
         values=tuple(values),
         calls=calls,
-        request=Request(
-            _uses(query, context), frozenset(_openings(context, keys, tuple(quantity.what for quantity in opened)))
-        ),
+        request=Request(_uses(query, context), frozenset(_openings(context, keys, whats))),
         local_sql=(_local(builder, 0), _local(builder, 1)),
-        explanation=tuple(_explain(query, context, builder, tuple(quantity.what for quantity in opened))),
+        explanation=tuple(_explain(context, builder, whats)),
     )
     return made
 
@@ -135,40 +131,47 @@ def _valid(expr: Expr, parties: tuple[str, str]) -> Poly:
     return Poly.of({(side, Side()) if owner == parties[0] else (Side(), side): 1})
 
 
-def _quantities(
+def _openings_of(
     aggregate: Aggregate, weight: Poly, builder: Builder, what: str, parties: tuple[str, str]
 ) -> tuple[int, tuple[int, ...]]:
-    """The numbers of the count of entering rows, and of the sums in the order that `result.close` reads."""
+    """The openings of one aggregate: the count of entering rows, and the sums in the order that `result.close` reads."""
     if aggregate.condition is not None:
         weight = weight * truth(aggregate.condition, parties)[0]
     if aggregate.function == "count":
         valid = _valid(aggregate.args[0], parties) if aggregate.args else ONE
-        return builder.quantity(f"{what}.count", weight * valid, 0, 1), ()
-    x = aggregate.args[0]
-    value, valid = number(x, parties)
-    if len(aggregate.args) == 1:
-        count = builder.quantity(f"{what}.count", weight * valid, 0, 1)
-        sums = [builder.quantity(f"{what}.sum", weight * value, x.scale, x.most)]
+        count = builder.quantity(what, weight * valid, 0, 1)
+        return builder.open(f"{what}.count", count, count), ()
+    name = aggregate.function.upper()
+    polys = [number(arg, parties) for arg in aggregate.args]
+    both = weight
+    for _, valid in polys:
+        both = both * valid
+    gate = builder.quantity(what, both, 0, 1)
+    count = builder.open(f"{what}.count", gate, gate)
+    x, (value, valid) = aggregate.args[0], polys[0]
+    parts: list[tuple[str, Poly, int, int | None]] = []  # name, sum of, scale, bound of one row
+    if len(polys) == 1:
+        parts.append(("sum", weight * value, x.scale, x.most))
         if aggregate.function not in ("sum", "avg"):
-            most = None if x.most is None else x.most**2
-            sums.append(builder.quantity(f"{what}.sum_squares", weight * value * value, 2 * x.scale, most, wide=True))
-        return count, tuple(sums)
-    y = aggregate.args[1]
-    other, other_valid = number(y, parties)
-    both = weight * valid * other_valid
-    count = builder.quantity(f"{what}.count", both, 0, 1)
-    most = None if x.most is None or y.most is None else x.most * y.most
-    sums = [
-        builder.quantity(f"{what}.sum_x", weight * value * other_valid, x.scale, x.most),
-        builder.quantity(f"{what}.sum_y", weight * other * valid, y.scale, y.most),
-        builder.quantity(f"{what}.sum_xy", weight * value * other, x.scale + y.scale, most, wide=True),
-    ]
-    if aggregate.function == "corr":
-        for name, part, valid_too, expr in (("xx", value, other_valid, x), ("yy", other, valid, y)):
-            square = None if expr.most is None else expr.most**2
-            poly = weight * part * part * valid_too
-            sums.append(builder.quantity(f"{what}.sum_{name}", poly, 2 * expr.scale, square, wide=True))
+            parts.append(("sum_squares", weight * value * value, 2 * x.scale, _square(x)))
+    else:
+        y, (other, other_valid) = aggregate.args[1], polys[1]
+        most = None if x.most is None or y.most is None else x.most * y.most
+        parts.append(("sum_x", weight * value * other_valid, x.scale, x.most))
+        parts.append(("sum_y", weight * other * valid, y.scale, y.most))
+        parts.append(("sum_xy", weight * value * other, x.scale + y.scale, most))
+        if aggregate.function == "corr":
+            parts.append(("sum_xx", weight * value * value * other_valid, 2 * x.scale, _square(x)))
+            parts.append(("sum_yy", weight * other * other * valid, 2 * y.scale, _square(y)))
+    sums = []
+    for part, poly, scale, most in parts:
+        wide = part not in ("sum", "sum_x", "sum_y")  # second moments may take more than 64 bits
+        sums.append(builder.open(f"{what}.{part}", builder.quantity(f"{name} ({what})", poly, scale, most, wide), gate))
     return count, tuple(sums)
+
+
+def _square(expr: Expr) -> int | None:
+    return None if expr.most is None else expr.most**2
 
 
 # --- what is asked for, and what is learnt -----------------------------------------------------------------------------
@@ -198,12 +201,13 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
         mine = [key for key in keys if key.owner == owner]
         if mine and not _known(keys, owner):
             found.append(Opening(f"query.{context.name}.groups", context.parties[1 - owner]))
-            found.append(Opening(f"query.{context.name}.shown", ours))
+            if ours not in context.to:
+                found.append(Opening(f"query.{context.name}.shown", ours))
             found += [Opening(f"query.{context.name}.labels", to) for to in context.to if to != ours]
     return found
 
 
-def _explain(query: Query, context: Context, builder: Builder, whats: tuple[str, ...]) -> list[str]:
+def _explain(context: Context, builder: Builder, whats: tuple[str, ...]) -> list[str]:
     min_rows = max(context.min_rows, 1)
     lines = [f"{context.name}: {context.rows} aligned rows at most, min_rows {min_rows}"]
     for to in context.to:
@@ -213,7 +217,10 @@ def _explain(query: Query, context: Context, builder: Builder, whats: tuple[str,
         if mine and not _known(builder.keys, owner):
             ours, theirs = context.parties[owner], context.parties[1 - owner]
             lines.append(f"{theirs} learns how many groups {', '.join(mine)} makes, rounded up to a power of 4")
-            lines.append(f"{ours} learns which groups are shown; its labels of those go to {', '.join(context.to)}")
+            if ours not in context.to:
+                lines.append(f"{ours} learns which groups are shown, not their values")
+            if theirs in context.to:
+                lines.append(f"{theirs} learns the values of {', '.join(mine)} of shown groups")
     calls = builder.calls()
     uploaded = sum(len(block) for block in {call.uploaded for call in calls})
     wide = max((len(quantity.limbs) for quantity in builder.quantities), default=1) > 1

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mpc.sql.algebra import Poly, Side
-from mpc.sql.types import Call, Expr, Feature, GroupKey, Quantity, Source
+from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Quantity, Source
 from party.errors import UsageError
 
-__all__ = ["Builder", "cells_of"]
+__all__ = ["CELLS", "Builder", "cells_of"]
 
 SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
 LIMBS = 24
+CELLS = 4096  # most group cells of one statement
 BLOCK = 8192
 UPLOAD_BYTES = 153_616  # one block of 8192 values, seeded and packed
 ANSWER_BYTES = 81_930  # one inner product
@@ -50,6 +51,7 @@ class Builder:
     sources: tuple[list[Source], list[Source]] = field(default_factory=lambda: ([], []))
     features: tuple[list[Feature], list[Feature]] = field(default_factory=lambda: ([], []))
     quantities: list[Quantity] = field(default_factory=list)
+    opened: list[Opened] = field(default_factory=list)
     _known: dict[tuple[Poly, int], int] = field(default_factory=dict)
 
     def source(self, owner: int, use: str, expr: Expr) -> int:
@@ -59,6 +61,14 @@ class Builder:
             return found
         self.sources[owner].append(Source(f"c{len(self.sources[owner])}", expr, use))
         return len(self.sources[owner]) - 1
+
+    def open(self, what: str, quantity: int, gate: int) -> int:
+        """The number of an opening; one quantity under one gate is opened once, under its first name."""
+        for place, known in enumerate(self.opened):
+            if (known.quantity, known.gate) == (quantity, gate):
+                return place
+        self.opened.append(Opened(what, quantity, gate))
+        return len(self.opened) - 1
 
     def quantity(self, what: str, poly: Poly, scale: int, most: int | None, wide: bool = False) -> int:
         """The number of an opened sum. most: bound of |value| of one row where the expression gives one."""
@@ -73,7 +83,7 @@ class Builder:
             raise overflow(what, max(bound, largest).bit_length() + 1, RANGE_HINT)
         if bound < 2**63 and largest < 2**62:
             limb = tuple((factor, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for (a, b), factor in poly.terms)
-            made = Quantity(what, (limb,), 0, bound, scale)
+            made = Quantity((limb,), 0, bound, scale)
         else:
             made = self._cut(what, poly, scale, bound)
         self.quantities.append(made)
@@ -102,7 +112,7 @@ class Builder:
                     )
                 )
             limbs.append(tuple(terms))
-        return Quantity(what, tuple(limbs), width, bound, scale)
+        return Quantity(tuple(limbs), width, bound, scale)
 
     def _feature(self, owner: int, side: Side, shift: int, width: int) -> int:
         factors = []

@@ -23,6 +23,7 @@ __all__ = [
     "Feature",
     "GroupKey",
     "Kind",
+    "Opened",
     "Output",
     "Plan",
     "Post",
@@ -145,7 +146,7 @@ Factor = tuple[str, int]  # v value or 0, n is not NULL, t is true, f is false; 
 
 @dataclass(frozen=True)
 class Source:
-    """One column of an owner's local SQL. use: value (scaled integer), truth (0/1), code (place in a domain), label."""
+    """One column of an owner's local SQL. use: value (scaled integer), truth (0/1), present (not NULL), code, label."""
 
     name: str
     expr: Expr
@@ -167,16 +168,24 @@ class Feature:
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number per cell that is shared and later opened: sums over products of features, as limbs of `width` bits.
+    """One number per cell that is shared: sums over products of features, as limbs of `width` bits.
 
     limbs[l] is a tuple of (coefficient, feature of party 0, feature of party 1); value = sum 2**(l width) limb_l.
     """
 
-    what: str
     limbs: tuple[tuple[tuple[int, int, int], ...], ...]
     width: int
     bound: int
     scale: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One quantity as it is opened: `what` names it to the guard; it is 0 in cells where `gate`, a count, is too small."""
+
+    what: str
+    quantity: int
+    gate: int
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,7 @@ class Plan:
     """What both sides will do for one statement, equal on both sides.
 
     local: the SQL text of each owner's own step, by party, over its aligned table `aligned`. counts[a] and values[a]
-    are the quantities of aggregate a: entering rows, then sums. group_count is the quantity of rows per cell.
+    are the numbers in `opened` of aggregate a: entering rows, then sums. opened[0] is the rows of each cell if grouped.
     """
 
     name: str
@@ -209,7 +218,7 @@ class Plan:
     sources: tuple[tuple[Source, ...], tuple[Source, ...]]
     features: tuple[tuple[Feature, ...], tuple[Feature, ...]]
     quantities: tuple[Quantity, ...]
-    group_count: int
+    opened: tuple[Opened, ...]
     counts: tuple[int, ...]
     values: tuple[tuple[int, ...], ...]
     calls: tuple[Call, ...]

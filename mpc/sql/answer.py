@@ -1,0 +1,99 @@
+"""The answer at a receiver: opened integers and labels to rows in the order of the group keys."""
+
+from __future__ import annotations
+
+from mpc.sql.products import cells_of
+from mpc.sql.result import Cell, Number, Result, close, evaluate, shown
+from mpc.sql.types import Plan
+
+__all__ = ["Labels", "answer"]
+
+Labels = tuple[tuple[str | int | bool | None, ...], ...]
+
+
+def answer(
+    plan: Plan, sizes: tuple[int, int], opened: list[list[int]], labels: tuple[Labels | None, Labels | None]
+) -> Result:
+    """opened: for each opening of the plan the integers of all cells, party 0's groups slowest."""
+    names = tuple(output.name for output in plan.outputs)
+    if not plan.grouped:
+        return Result(names, (_row(plan, opened, 0, ()),), 0)
+    ranks = _ranks(plan, labels)
+    found: list[tuple[tuple[int, ...], dict[str, Cell]]] = []
+    hidden = 0
+    for cell in range(sizes[0] * sizes[1]):
+        if opened[0][cell] < plan.min_rows:
+            hidden += _declared(plan, sizes, cell)
+            continue
+        keys = _keys(plan, sizes, cell, labels)
+        order = tuple(rank[key] for rank, key in zip(ranks, keys, strict=True))
+        found.append((order, _row(plan, opened, cell, keys)))
+    return Result(names, tuple(row for _, row in sorted(found, key=lambda item: item[0])), hidden)
+
+
+def _row(plan: Plan, opened: list[list[int]], cell: int, keys: tuple[Cell, ...]) -> dict[str, Cell]:
+    values: list[Number] = []
+    for place, aggregate in enumerate(plan.aggregates):
+        count = opened[plan.counts[place]][cell]
+        if plan.min_rows > 1 and count < plan.min_rows:
+            values.append(None)
+        else:
+            values.append(close(aggregate, count, [opened[number][cell] for number in plan.values[place]]))
+    return {output.name: shown(evaluate(output.post, values, keys)) for output in plan.outputs}
+
+
+def _digits(plan: Plan, sizes: tuple[int, int], cell: int, owner: int) -> list[int]:
+    """The place of one owner's group in the domain of each of its keys; the domain's length for NULL."""
+    place = cell // sizes[1] if owner == 0 else cell % sizes[1]
+    digits: list[int] = []
+    for key in reversed([key for key in plan.keys if key.owner == owner]):
+        place, digit = divmod(place, len(key.domain or ()) + 1)
+        digits.append(digit)
+    return digits[::-1]
+
+
+def _keys(
+    plan: Plan, sizes: tuple[int, int], cell: int, labels: tuple[Labels | None, Labels | None]
+) -> tuple[Cell, ...]:
+    values: list[list[Cell]] = []
+    for owner in (0, 1):
+        told = labels[owner]
+        if told is not None:
+            values.append(list(told[cell // sizes[1] if owner == 0 else cell % sizes[1]]))
+            continue
+        domains = [key.domain or () for key in plan.keys if key.owner == owner]
+        digits = _digits(plan, sizes, cell, owner)
+        values.append([None if d == len(domain) else domain[d] for d, domain in zip(digits, domains, strict=True)])
+    places = [0, 0]
+    found = []
+    for key in plan.keys:
+        found.append(values[key.owner][places[key.owner]])
+        places[key.owner] += 1
+    return tuple(found)
+
+
+def _ranks(plan: Plan, labels: tuple[Labels | None, Labels | None]) -> list[dict[Cell, int]]:
+    """For each key the order of its values: as declared, else ascending; NULL last."""
+    ranks: list[dict[Cell, int]] = []
+    places = [0, 0]
+    for key in plan.keys:
+        told = labels[key.owner]
+        if told is None:
+            values: list[Cell] = list(key.domain or ())
+        else:
+            met = {label[places[key.owner]] for label in told if label}
+            values = sorted((value for value in met if value is not None), key=lambda value: (isinstance(value, str), value))
+        ranks.append({value: rank for rank, value in enumerate(dict.fromkeys([*values, None]))})
+        places[key.owner] += 1
+    return ranks
+
+
+def _declared(plan: Plan, sizes: tuple[int, int], cell: int) -> bool:
+    """Whether a cell lies in the declared domains: cells of NULL do not; without a domain every padded cell does."""
+    for owner in (0, 1):
+        if cells_of(plan.keys, owner) is not None:
+            domains = [key.domain or () for key in plan.keys if key.owner == owner]
+            digits = _digits(plan, sizes, cell, owner)
+            if any(digit == len(domain) for digit, domain in zip(digits, domains, strict=True)):
+                return False
+    return True

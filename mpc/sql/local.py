@@ -1,0 +1,150 @@
+"""An owner's own half of a statement in the clear: columns of its local step to features and group places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mpc.sql.products import CELLS, cells_of
+from mpc.sql.types import Expr, Feature, Plan, Source
+from party.errors import DataError, InternalError
+
+__all__ = ["Groups", "LocalColumn", "LocalColumns", "column_length", "feature", "groups", "padded"]
+
+Ints = npt.NDArray[np.int64]
+
+
+class LocalColumn(Protocol):
+    """One evaluated column of n aligned rows: int64 values (0 where not valid), uint8 valid; texts as places."""
+
+    @property
+    def values(self) -> np.ndarray: ...
+
+    @property
+    def valid(self) -> np.ndarray: ...
+
+    @property
+    def categories(self) -> tuple[str, ...] | None: ...
+
+
+LocalColumns = Mapping[str, LocalColumn]
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The place of each row among this owner's groups, (n,) int64; and the labels where they are not public."""
+
+    places: Ints
+    count: int
+    labels: tuple[tuple[str | int | bool | None, ...], ...] | None = None
+
+
+def column_length(columns: LocalColumns) -> int:
+    """The common number of rows."""
+    lengths = {len(column.values) for column in columns.values()} | {len(column.valid) for column in columns.values()}
+    if len(lengths) != 1:
+        raise InternalError("the columns of a local step differ in length")
+    return lengths.pop()
+
+
+def _read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
+    """Values, 0 where NULL, and validity; DataError where a value lies outside what the plan was proved for."""
+    if source.name not in columns:
+        raise InternalError(f"the local step gave no column {source.name}")
+    column = columns[source.name]
+    valid = column.valid.astype(np.int64)
+    if source.use == "present":
+        return np.zeros(len(valid), dtype=np.int64), valid
+    if not np.issubdtype(column.values.dtype, np.integer) and column.values.dtype != np.bool_:
+        raise InternalError(f"the local step gave {column.values.dtype} for column {source.name}")
+    values: Ints = column.values.astype(np.int64) * valid
+    low, high = (0, 1) if source.use == "truth" else (source.expr.low, source.expr.high)
+    if low is not None and high is not None and len(values):
+        outside = ((values < low) | (values > high)) & (valid == 1)
+        if outside.any():
+            raise DataError(
+                f"row {int(np.argmax(outside)) + 1} of the aligned rows: {_names(source.expr)} is outside its declared range",
+                hint="correct the table, or `range` in party.yaml",
+            )
+    return values, valid
+
+
+def _names(expr: Expr) -> str:
+    def walk(node: Expr) -> set[str]:
+        own = {str(node.value)} if node.op == "column" else set()
+        return own.union(*(walk(arg) for arg in node.args))
+
+    return ", ".join(sorted(walk(expr))) or "a value"
+
+
+def feature(one: Feature, sources: tuple[Source, ...], columns: LocalColumns, rows: int) -> Ints:
+    """One row vector, int64 (n,): the product of its factors, cut to its digit where it has one."""
+    vector: np.ndarray = np.ones(rows, dtype=np.int64)
+    reach = 1
+    for op, number in one.factors:
+        values, valid = _read(sources[number], columns)
+        factor = {"v": values, "n": valid, "t": values, "f": valid - values}[op]
+        most = int(np.abs(factor).max(initial=0))
+        if reach * most >= 2**63 and vector.dtype != object:
+            vector = vector.astype(object)  # Python's integers: squares of wide columns, cut to digits below
+        vector = vector * factor
+        reach *= max(most, 1)
+    vector = vector >> one.shift if one.shift < 63 or vector.dtype == object else vector >> 63
+    if one.width:
+        vector = vector & (2**one.width - 1)
+    return vector.astype(np.int64)
+
+
+def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
+    """The groups of one owner's keys over its aligned rows: by declared domains, or by the values that occur."""
+    keys = [key for key in plan.keys if key.owner == owner]
+    count = cells_of(plan.keys, owner)
+    by_expr = {source.expr: source for source in plan.sources[owner] if source.use in ("code", "label")}
+    places = np.zeros(rows, dtype=np.int64)
+    if count is not None:
+        for key in keys:
+            column = columns[by_expr[key.expr].name]
+            codes, size = column.values.astype(np.int64), len(key.domain or ())
+            if rows and ((codes < 0) & (column.valid == 1)).any():
+                raise DataError(
+                    f"{key.name} takes a value outside its declared domain",
+                    hint="correct the table, or `domain` in party.yaml",
+                )
+            places = places * (size + 1) + np.where(column.valid == 1, codes, size)
+        return Groups(places, count)
+    labels: list[tuple[str | int | bool | None, ...]] = [()]
+    for key in keys:
+        codes, values = _codes(columns[by_expr[key.expr].name], key.expr.kind == "bool")
+        seen, places = np.unique(places * len(values) + codes, return_inverse=True)
+        labels = [(*labels[place // len(values)], values[place % len(values)]) for place in seen.tolist()]
+        if len(labels) > CELLS:
+            raise DataError(
+                f"{key.name} makes more than {CELLS} groups", hint="group by a coarser expression, or declare its domain"
+            )
+    return Groups(places.astype(np.int64), len(labels), tuple(labels))
+
+
+def _codes(column: LocalColumn, truth: bool) -> tuple[Ints, list[str | int | bool | None]]:
+    """Places of values in ascending order, NULL last, and the values."""
+    present = column.valid == 1
+    found, codes = np.unique(column.values[present], return_inverse=True)
+    values: list[str | int | bool | None]
+    if column.categories is not None:
+        values = [column.categories[place] for place in found.tolist()]
+    else:
+        values = [bool(value) if truth else int(value) for value in found.tolist()]
+    places = np.full(len(present), len(values), dtype=np.int64)
+    places[present] = codes
+    return places, [*values, None]
+
+
+def padded(count: int) -> int:
+    """The number of groups as the peer learns it: the next power of 4."""
+    size = 1
+    while size < count:
+        size *= 4
+    return size

@@ -1,0 +1,218 @@
+"""Two tables, their catalogues, both engines, and DuckDB over the joined tables as the oracle of joint SQL."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import queue
+from dataclasses import dataclass, replace
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from connectors import evaluate
+from mpc.engine import Engine
+from mpc.ot import Ot
+from mpc.sql import TABLE, Context, Plan, Result, execute, plan
+from party.catalogue import Catalogue, Column, Table
+from party.channel import Channel
+from party.guard import Guard
+from tests.support import Ledger, channels, run_pair
+
+BANK = (
+    Column("phone", "string"),
+    Column("balance", "decimal", 2, 12, -100_000_000, 1_000_000_000),
+    Column("income", "integer", low=0, high=1_000_000),
+    Column("age", "integer", low=18, high=99),
+    Column("region", "string", domain=("north", "south", "east", "west")),
+    Column("branch", "string"),
+    Column("defaulted", "bool"),
+    Column("opened", "date"),
+    Column("score", "float"),
+    Column("free", "integer"),
+)
+TELCO = (
+    Column("msisdn", "string"),
+    Column("minutes", "integer", low=0, high=100_000),
+    Column("bill", "decimal", 2, 8),
+    Column("plan", "string"),
+    Column("prepaid", "bool"),
+    Column("late", "integer", low=0, high=12),
+)
+ARROW = {"string": pa.string(), "bool": pa.bool_(), "date": pa.date32(), "float": pa.float64(), "integer": pa.int64()}
+JOIN = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
+
+
+def catalogues(rows: int) -> tuple[Catalogue, Catalogue]:
+    return (
+        Catalogue("bank", (Table("customers", (("phone",),), BANK, rows),)),
+        Catalogue("telco", (Table("subscribers", (("msisdn",),), TELCO, rows),)),
+    )
+
+
+def context(rows: int, to: tuple[str, ...] = ("bank",), min_rows: int = 1) -> Context:
+    return Context("q", catalogues(rows), to, rows, min_rows)
+
+
+def arrow(columns: tuple[Column, ...], values: dict[str, list[Any]]) -> pa.Table:
+    arrays = {}
+    for column in columns:
+        kind = pa.decimal128(column.precision, column.scale) if column.type == "decimal" else ARROW[column.type]
+        arrays[column.name] = pa.array(values[column.name], kind)
+    return pa.table(arrays)
+
+
+def tables(rows: int, seed: int = 1) -> tuple[pa.Table, pa.Table]:
+    """Both tables' aligned rows, with NULLs, negative numbers, quotes and an unbalanced group."""
+    rng = np.random.default_rng(seed)
+
+    def some(values: list[Any], share: float = 0.1) -> list[Any]:
+        return [None if miss else value for value, miss in zip(values, rng.random(rows) < share, strict=True)]
+
+    def cents(low: int, high: int) -> list[decimal.Decimal]:
+        return [decimal.Decimal(int(v)).scaleb(-2) for v in rng.integers(low, high, rows)]
+
+    keys = [f"+44790{i:07d}" for i in range(rows)]
+    day = datetime.date(2020, 1, 1)
+    bank = {
+        "phone": keys,
+        "balance": some(cents(-100_000_000, 1_000_000_000)),
+        "income": some([int(v) for v in rng.integers(0, 1_000_000, rows)]),
+        "age": [int(v) for v in rng.integers(18, 99, rows)],
+        "region": some([("north", "south", "east")[v] for v in rng.integers(0, 3, rows)], 0.05),
+        "branch": [("Łódź", "O'Hara", "b")[min(v, 2)] for v in rng.integers(0, 40, rows)],
+        "defaulted": some([bool(v) for v in rng.integers(0, 2, rows)]),
+        "opened": some([day + datetime.timedelta(days=int(v)) for v in rng.integers(0, 900, rows)]),
+        "score": some([float(v) for v in rng.random(rows)]),
+        "free": [int(v) for v in rng.integers(-(2**40), 2**40, rows)],
+    }
+    telco = {
+        "msisdn": keys,
+        "minutes": some([int(v) for v in rng.integers(0, 100_000, rows)]),
+        "bill": some(cents(-999_999, 1_000_000)),
+        "plan": some([("basic", "plus", "pro", "x")[v] for v in rng.choice(4, rows, p=[0.5, 0.3, 0.19, 0.01])], 0.05),
+        "prepaid": some([bool(v) for v in rng.integers(0, 2, rows)]),
+        "late": [int(v) for v in rng.integers(0, 13, rows)],
+    }
+    return arrow(BANK, bank), arrow(TELCO, telco)
+
+
+def oracle(sql: str, bank: pa.Table, telco: pa.Table) -> list[dict[str, Any]]:
+    """DuckDB's answer over the joined tables."""
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        connection.execute("CREATE SCHEMA bank; CREATE SCHEMA telco")
+        connection.register("bank_view", bank)
+        connection.register("telco_view", telco)
+        connection.execute("CREATE TABLE bank.customers AS SELECT * FROM bank_view")
+        connection.execute("CREATE TABLE telco.subscribers AS SELECT * FROM telco_view")
+        cursor = connection.execute(sql)
+        names = [part[0] for part in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+class IdealLinear:
+    """The oracle of the lattice engine: a trusted third party in a queue. Tests only."""
+
+    def __init__(self, inbox: queue.Queue[Any], outbox: queue.Queue[Any]) -> None:
+        self.inbox, self.outbox = inbox, outbox
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+
+    def upload(self, columns: np.ndarray) -> np.ndarray:
+        if columns.dtype != np.uint64:
+            raise TypeError("uploads are uint64")
+        self.calls.append(("upload", columns.shape))
+        self.outbox.put(columns)
+        return columns
+
+    def receive(self, k: int, n: int) -> np.ndarray:
+        columns = self.inbox.get(timeout=60)
+        if columns.shape != (k, n):
+            raise ValueError("shapes differ")
+        return columns
+
+    def inner_owner(self, up: np.ndarray, rows: int, bits: int) -> np.ndarray:
+        share = self.inbox.get(timeout=60)
+        if share.shape != (len(up), rows):
+            raise ValueError("shapes differ")
+        return share
+
+    def inner_multiplier(self, got: np.ndarray, rows: np.ndarray, bits: int) -> np.ndarray:
+        if rows.dtype != np.int64 or np.abs(rows).max(initial=0) >= 2 ** (bits - 1):
+            raise ValueError("a multiplier is wider than said")
+        mask = np.frombuffer(np.random.default_rng().bytes(8 * len(got) * len(rows)), np.uint64)
+        mask = mask.reshape(len(got), len(rows))
+        self.outbox.put(got @ rows.astype(np.uint64).T - mask)
+        return mask
+
+
+@dataclass
+class Pair:
+    """Both engines over one pair of channels; statements run one after the other."""
+
+    engines: tuple[Engine, Engine]
+    channels: tuple[Channel, Channel]
+
+    @classmethod
+    def ideal(cls) -> Pair:
+        ends = channels()
+        there: queue.Queue[Any] = queue.Queue()
+        back: queue.Queue[Any] = queue.Queue()
+        linears = (IdealLinear(back, there), IdealLinear(there, back))
+        made = [
+            Engine(channel, Guard("r", channel.peer, (), Ledger()), linear, Ot(channel, index), index)  # type: ignore[arg-type]
+            for index, (channel, linear) in enumerate(zip(ends, linears, strict=True))
+        ]
+        return cls((made[0], made[1]), ends)
+
+    @classmethod
+    def real(cls) -> Pair:
+        ends = channels()
+        made = [Engine.start(channel, Guard("r", channel.peer, (), Ledger()), i) for i, channel in enumerate(ends)]
+        return cls((made[0], made[1]), ends)
+
+    def run(self, made: Plan, bank: pa.Table, telco: pa.Table) -> tuple[Result | None, Result | None]:
+        """Execute one plan on both sides, each with a guard that allows what the plan names and nothing else."""
+        sides = []
+        for engine, table in zip(self.engines, (bank, telco), strict=True):
+            guard = Guard("r", engine.channel.peer, made.request.openings, Ledger(), made.min_rows)
+            columns = evaluate(table, made.local[engine.channel.us], TABLE)
+            sides.append((replace(engine, guard=guard), columns))
+        return run_pair(
+            lambda: execute(made, sides[0][1], sides[0][0]),
+            lambda: execute(made, sides[1][1], sides[1][0]),
+            *self.channels,
+        )
+
+    def query(self, sql: str, bank: pa.Table, telco: pa.Table, **options: Any) -> Result:
+        made = plan(sql, context(bank.num_rows, **options))
+        first, second = self.run(made, bank, telco)
+        answer = first if first is not None else second
+        if answer is None:
+            raise AssertionError("nobody got an answer")
+        return answer
+
+
+def same(found: Any, wanted: Any) -> bool:
+    """Integers and decimals identical, floats to 1e-9 relative; DuckDB's NaN of a constant CORR is our NULL."""
+    if isinstance(wanted, float):
+        if wanted != wanted:
+            return found is None
+        return isinstance(found, float) and abs(found - wanted) <= 1e-9 * max(abs(wanted), abs(found), 1e-300)
+    if isinstance(wanted, decimal.Decimal):
+        return isinstance(found, str) and found == f"{wanted:f}"
+    if isinstance(wanted, (datetime.date, datetime.datetime)):
+        return bool(found == str(wanted))
+    return type(found) is type(wanted) and bool(found == wanted)
+
+
+def agree(result: Result, wanted: list[dict[str, Any]]) -> None:
+    """Same rows, whatever their order in the oracle; otherwise an AssertionError that shows both."""
+    assert list(result.columns) == (list(wanted[0]) if wanted else list(result.columns))
+    assert len(result.rows) == len(wanted), (result.rows, wanted)
+    left = list(wanted)
+    for row in result.rows:
+        match = next((other for other in left if all(same(row[name], other[name]) for name in row)), None)
+        assert match is not None, (row, left)
+        left.remove(match)
