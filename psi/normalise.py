@@ -110,7 +110,7 @@ def _country(code: int) -> tuple[re.Pattern[str] | None, frozenset[int]] | None:
 
     region = phonenumbers.region_code_for_country_code(code)
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
-    if metadata is None or metadata.general_desc is None:  # no such code, or one of the few that belong to no country: parse those
+    if metadata is None or metadata.general_desc is None:  # no country: parse those
         return None
     prefix = metadata.national_prefix_for_parsing
     return re.compile(prefix) if prefix else None, frozenset(metadata.general_desc.possible_length)

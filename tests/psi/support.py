@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from party.channel import Channel
 from party.guard import Guard
+from party.message import Message
 from psi import Alignment, Identifiers, Store, Terms, from_items, match, request
 from tests.support import Ledger, channels, run_pair
 
@@ -42,3 +45,44 @@ def align(
         first,
         second,
     )
+
+
+class Tampered:
+    """A channel whose outgoing messages pass through `change` first: a peer that breaks the rules."""
+
+    def __init__(self, channel: Channel, change: Callable[[Message], Message | None]) -> None:
+        self._channel = channel
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def send(self, message: Message) -> None:
+        changed = self._change(message)
+        if changed is not None:
+            self._channel.send(changed)
+
+    def swap(self, message: Any) -> Any:
+        self.send(message)
+        return self._channel.recv(type(message))
+
+
+def both_ends(
+    honest: Callable[[], Any], other: Callable[[], Any], *pair: Channel
+) -> tuple[Alignment | BaseException, Alignment | BaseException]:
+    """Run both sides; what each returned or raised. A side that ends with an error takes the connection down."""
+    outcomes: list[Any] = [None, None]
+
+    def run(place: int, side: Callable[[], Any]) -> None:
+        try:
+            outcomes[place] = side()
+        except Exception as error:
+            outcomes[place] = error
+            pair[place]._transport.shutdown()
+
+    threads = [threading.Thread(target=run, args=item, daemon=True) for item in enumerate((honest, other))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return outcomes[0], outcomes[1]
