@@ -24,7 +24,8 @@ def add_entry(text: str, section: str, lines: Sequence[str], file: str) -> str:
     """
     rows = _rows(text)
     end = _newline(text)
-    entry = parse(text, file).node.value[section] if parse(text, file).has(section) else None  # type: ignore[call-overload,index]
+    top = parse(text, file).node.value
+    entry = top.get(section) if isinstance(top, dict) else None
     if entry is None:
         start = [] if not rows or rows[-1].endswith(("\n", "\r")) else [end]
         return "".join([*rows, *start, f"{end}{section}:{end}", *_indented(lines, 2, end)])

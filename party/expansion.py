@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from party import limits
@@ -26,8 +26,8 @@ class Url:
     """A url as it is written in party.yaml."""
 
     written: str
-    file: str = "party.yaml"
-    line: int | None = None
+    file: str = field(default="party.yaml", compare=False)
+    line: int | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if "${" in _PLACE.sub("", self.written):

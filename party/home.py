@@ -288,9 +288,11 @@ def _build(folder: Path, name: str, listen: str | None, address: str | None) -> 
     for entry in ("state", "results"):
         (folder / entry).mkdir(mode=0o700)
     lines = {
-        "listen": f"listen: {edits.quoted(listen)}" if listen else "# listen: 127.0.0.1:7101      # a side that only dials has none",
-        "address": f"address: {edits.quoted(address)}" if address else "# address: our.host:7101       # what our card tells peers to dial",
-    }  # fmt: skip
+        "listen": "# listen: 127.0.0.1:7101      # a side that only dials has none",
+        "address": "# address: our.host:7101      # what our card tells peers to dial",
+    }
+    lines |= {"listen": f"listen: {edits.quoted(listen)}"} if listen else {}
+    lines |= {"address": f"address: {edits.quoted(address)}"} if address else {}
     write_new(folder / "policy.yaml", _POLICY.format(name=name).encode())
     write_new(folder / "party.yaml", _PARTY.format(name=name, **lines).encode())
 
