@@ -44,6 +44,7 @@ def align(
         lambda: match(telco, second, theirs, terms(learns), store=stores[1]),
         first,
         second,
+        timeout=400,
     )
 
 
