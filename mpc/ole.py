@@ -78,11 +78,14 @@ class Direction:
 def times(planes: np.ndarray, factor: int) -> np.ndarray:
     """Elements of GF(16) = GF(2)[a] / (a^4 + a + 1) as bit planes uint8 (4, w), times a constant."""
     out = np.zeros_like(planes)
-    power = planes
+    power = list(planes)  # planes * a^bit; a multiplication by a only renames planes and adds one
     for bit in range(4):
         if factor >> bit & 1:
-            out ^= power
-        power = np.stack([power[3], power[0] ^ power[3], power[1], power[2]])
+            for place in range(4):
+                out[place] ^= power[place]
+        if factor >> (bit + 1) == 0:
+            break
+        power = [power[3], power[0] ^ power[3], power[1], power[2]]
     return out
 
 
