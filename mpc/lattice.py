@@ -361,7 +361,7 @@ class PublicKey:
 # --- what the noise tells ---------------------------------------------------------------------------------------
 
 
-def hiding_bits(parameters: Parameters, terms: int, bits: int, coefficients: int, t: int = WORD) -> float:
+def hiding_bits(parameters: Parameters, terms: int, bits: float, coefficients: int, t: int = WORD) -> float:
     """How well a whole run's answers hide the multiplier's numbers: -log2 of the distance of the owner's view.
 
     terms: products added in one coefficient (rows of an inner product; 8192 x columns of a matrix-vector or slot
@@ -379,7 +379,7 @@ class Budget:
     def __init__(self) -> None:
         self._spent = 0.0
 
-    def spend(self, parameters: Parameters, terms: int, bits: int, coefficients: int, t: int = WORD) -> None:
+    def spend(self, parameters: Parameters, terms: int, bits: float, coefficients: int, t: int = WORD) -> None:
         """Account for answers before they are made; InternalError when the run would leave less than 40 bits."""
         spent = self._spent + 2.0 ** -hiding_bits(parameters, terms, bits, coefficients, t)
         if spent > 2.0**-HIDING_BITS:

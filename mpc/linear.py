@@ -11,6 +11,7 @@ least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -25,7 +26,7 @@ from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Bytes, Cap, Int, Message
 
-__all__ = ["Linear", "Received", "Uploaded", "smallest_slot_prime"]
+__all__ = ["Linear", "Received", "Uploaded", "limb_count", "slot_set", "smallest_slot_prime"]
 
 BLOCKS = 32  # ciphertexts in one message
 ANSWERS = 64  # answers in one message
@@ -150,7 +151,7 @@ class Linear:
         rows: how many columns the multiplier brings, |value| < 2^(bits - 1). We learn nothing else.
         One round. Received: 81,930 bytes for each of k, rows and limb of 22 bits (`predict_inner`).
         """
-        limbs = _limbs(bits)
+        limbs = limb_count(bits)
         count = up.columns * rows * limbs
         key = self._key(NARROW)
         parts = np.zeros(count, dtype=np.uint64)
@@ -173,7 +174,7 @@ class Linear:
         if n != got.rows:
             raise InternalError(f"{n} values against {got.rows} encrypted rows")
         _check_width(rows, bits)
-        limbs = _limbs(bits)
+        limbs = limb_count(bits)
         count = got.columns * len(rows) * limbs
         self._answers.spend(NARROW, n, min(bits, LIMB_BITS), count)
         public = self._theirs[NARROW.name]
@@ -243,45 +244,44 @@ class Linear:
         One round. Sent: 122,896 bytes for each h and block of 8192 rows (15 a value; 204,816 for t over 2^26);
         received: 81,920 a block and 10 a row for each output (`predict_slots`).
         """
-        parameters = _slot_set(t)
+        parameters = slot_set(t)
         values, n = _matrix(values, np.uint64)
         _check_slots(values, t)
-        small = basis((t,))
-
-        def plain() -> Iterator[np.ndarray]:
-            for block in range(_blocks(n)):
-                for row in values:
-                    polynomial = small.inverse(_padded(row, block)[None, :])[0]
-                    yield lattice.encode(parameters, polynomial, t)
-
-        self._send(parameters, plain(), len(values) * _blocks(n))
-        return self._collect_slots(parameters, n, t, outputs)
+        small, height = basis((t,)), len(values)
+        shares = np.empty((outputs, n), dtype=np.uint64)
+        ahead = max(1, WINDOW // height)  # blocks sent before the first answer is awaited
+        for block in range(_blocks(n) + ahead):
+            if block < _blocks(n):
+                polynomials = (small.inverse(_padded(row, block)[None, :])[0] for row in values)
+                self._send(parameters, (lattice.encode(parameters, f, t) for f in polynomials), height)
+            if 0 <= block - ahead < _blocks(n):
+                here = slice((block - ahead) * N, min(n, (block - ahead + 1) * N))
+                shares[:, here] = self._collect_slots(parameters, t, outputs)[:, : here.stop - here.start]
+        return shares
 
     def slots_multiplier(self, factors: np.ndarray, t: int) -> np.ndarray:
         """Our shares modulo t of the same sums, uint64 (outputs, n), for factors uint64 (outputs, h, n) below t."""
-        parameters = _slot_set(t)
+        parameters = slot_set(t)
         if factors.ndim != 3 or factors.dtype != np.uint64:
             raise InternalError(f"slot factors of {factors.dtype}, shape {factors.shape}")
         _check_slots(factors, t)
         outputs, height, n = factors.shape
-        self._answers.spend(parameters, N * height, t.bit_length(), outputs * n, t)
+        self._answers.spend(parameters, N * height, math.log2(t), outputs * n, t)
         ring, small = parameters.basis, basis((t,))
         shares = np.empty((outputs, n), dtype=np.uint64)
-        totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
+        for block in range(_blocks(n)):
+            totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
 
-        def take(place: int, seed: bytes, body: np.ndarray) -> None:
-            block, row = divmod(place, height)
-            cipher = _expanded(parameters, seed, body)
-            for output in range(outputs):
-                # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
-                polynomial = small.inverse(_padded(factors[output, row], block)[None, :])[0].view(np.int64)
-                centred = polynomial - (polynomial > t // 2) * np.int64(t)
-                ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
-            if row == height - 1:
-                shares[:, block * N : block * N + N] = self._answer_slots(parameters, totals, n - block * N, t)
-                totals[:] = 0
+            def take(row: int, seed: bytes, body: np.ndarray, block: int = block, totals: np.ndarray = totals) -> None:
+                cipher = _expanded(parameters, seed, body)
+                for output in range(outputs):
+                    # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
+                    polynomial = small.inverse(_padded(factors[output, row], block)[None, :])[0].view(np.int64)
+                    centred = polynomial - (polynomial > t // 2) * np.int64(t)
+                    ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
 
-        self._receive(parameters, height * _blocks(n), take)
+            self._receive(parameters, height, take)
+            shares[:, block * N : block * N + N] = self._answer_slots(parameters, totals, n - block * N, t)
         return shares
 
     def _answer_slots(self, parameters: Parameters, totals: np.ndarray, left: int, t: int) -> np.ndarray:
@@ -294,15 +294,10 @@ class Linear:
             shares.append(small.forward(share[None, :])[0, :left])
         return np.stack(shares)
 
-    def _collect_slots(self, parameters: Parameters, n: int, t: int, outputs: int) -> np.ndarray:
+    def _collect_slots(self, parameters: Parameters, t: int, outputs: int) -> np.ndarray:
         small, key = basis((t,)), self._key(parameters)
-        shares = np.empty((outputs, n), dtype=np.uint64)
-        for start in range(0, n, N):
-            for output in range(outputs):
-                answer = self._rows(N)
-                share = small.forward(key.all(answer.first, answer.second, t)[None, :])[0]
-                shares[output, start : start + N] = share[: n - start]
-        return shares
+        answers = (self._rows(N) for _ in range(outputs))
+        return np.stack([small.forward(key.all(a.first, a.second, t)[None, :])[0] for a in answers])
 
     # --- steps that the forms share -----------------------------------------------------------------------------
 
@@ -397,7 +392,8 @@ def _is_prime(n: int) -> bool:
     return True
 
 
-def _slot_set(t: int) -> Parameters:
+def slot_set(t: int) -> Parameters:
+    """The parameter set of slot products modulo t; InternalError when t does not fit."""
     if not 2 * N < t < 1 << 50 or t % (2 * N) != 1 or not _is_prime(t):
         raise InternalError(f"{t} is not a prime below 2^50 that is 1 modulo {2 * N}")
     return TRAIN if t < 1 << 26 else WIDE
@@ -425,7 +421,8 @@ def _blocks(n: int) -> int:
     return -(-n // N)
 
 
-def _limbs(bits: int) -> int:
+def limb_count(bits: int) -> int:
+    """Answers that one multiplier column of this width takes: digits of 22 bits."""
     return -(-bits // LIMB_BITS)
 
 

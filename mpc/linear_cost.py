@@ -1,0 +1,76 @@
+"""What the linear engine's methods put on the wire, before anything runs: bytes and rounds for plans and cost tests.
+
+All figures include frame headers and are exact; heartbeats, and the one public key that an owner sends for a
+parameter set at its first use (`key_bytes`), come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kernels.ntt import N
+from mpc.lattice import ANSWER_BYTES, NARROW, SEED_BYTES, WIDE, Parameters
+from mpc.linear import ANSWERS, BLOCKS, WINDOW, limb_count, slot_set
+
+__all__ = ["Cost", "key_bytes", "predict_inner", "predict_matvec", "predict_slots", "predict_upload"]
+
+_HEADER = 24
+_DIMENSION = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes the owner sends, bytes the multiplier sends, and how often the owner waits after sending."""
+
+    owner: int
+    multiplier: int
+    rounds: int
+
+
+def _pieces(count: int, most: int) -> Iterable[int]:
+    return (min(most, count - start) for start in range(0, count, most))
+
+
+def _upload(parameters: Parameters, count: int) -> Cost:
+    body = SEED_BYTES + parameters.body_bytes
+    sent = sum(_HEADER + 3 * _DIMENSION + piece * body for piece in _pieces(count, BLOCKS))
+    waits = max(0, count - 1) // WINDOW
+    return Cost(sent, waits * _HEADER, waits)
+
+
+def _rows(rows: Iterable[int]) -> int:
+    return sum(_HEADER + _DIMENSION + (n + N) * ANSWER_BYTES for n in rows)
+
+
+def key_bytes(parameters: Parameters) -> int:
+    """The owner's public key for one parameter set, sent once with its first upload."""
+    return _HEADER + 8 + 2 * _DIMENSION + SEED_BYTES + parameters.body_bytes
+
+
+def predict_upload(columns: int, rows: int) -> Cost:
+    """`upload` of columns modulo 2^64: 18.8 bytes a value."""
+    return _upload(NARROW, columns * -(-rows // N))
+
+
+def predict_inner(columns: int, others: int, bits: int) -> Cost:
+    """One query of uploaded columns against `others` columns of the multiplier: 81,930 bytes a pair and limb."""
+    count = columns * others * limb_count(bits)
+    answer = (1 + N) * ANSWER_BYTES
+    sent = sum(_HEADER + 2 * _DIMENSION + piece * answer for piece in _pieces(count, ANSWERS))
+    return Cost(0, sent, 1)
+
+
+def predict_matvec(weights: int, rows: int) -> Cost:
+    """`matvec_vector` and `matvec_matrix` together: 204,816 bytes a weight up; 81,920 a block and 10 a row back."""
+    up = _upload(WIDE, weights)
+    return Cost(up.owner, up.multiplier + _rows(_pieces(rows, N)), up.rounds + 1)
+
+
+def predict_slots(height: int, rows: int, t: int, outputs: int) -> Cost:
+    """`slots_owner` and `slots_multiplier` together: 15 bytes a value up (t under 2^26), 20 a row and output back."""
+    blocks = -(-rows // N)
+    up = _upload(slot_set(t), height)
+    ahead = max(1, WINDOW // height)
+    back = up.multiplier * blocks + _rows([N] * (blocks * outputs))
+    return Cost(up.owner * blocks, back, up.rounds * blocks + max(1, blocks - ahead))
