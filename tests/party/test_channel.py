@@ -127,7 +127,7 @@ def test_a_fast_sender_is_slowed_down_not_cut_off(monkeypatch: pytest.MonkeyPatc
     def slow() -> None:
         for _ in range(300):
             telco.recv(Blob)
-            assert telco._inbox_bytes < 200_000
+            assert telco._line._inbox_bytes < 200_000
         telco.close()
 
     def fast() -> None:
@@ -404,7 +404,7 @@ def test_a_flood_stays_under_the_cap_and_ends_the_run(monkeypatch: pytest.Monkey
         with pytest.raises(OSError, match="gone"):
             for sequence in itertools.count():
                 theirs.write((frame(Blob.kind, body, sequence),))
-                most = max(most, channel._inbox_bytes)
+                most = max(most, channel._line._inbox_bytes)
 
     def waits_in_send() -> None:
         with pytest.raises(PeerError, match="more than we can hold") as caught:
@@ -422,7 +422,7 @@ def test_a_flood_of_empty_frames_counts_too(monkeypatch: pytest.MonkeyPatch) -> 
     channel, _ = against(b"".join(frame(Number.kind, b"", sequence) for sequence in range(20_000)), end=True)
     with pytest.raises(PeerError, match="shorter") as caught:
         channel.recv(Number)
-    assert channel._inbox_bytes <= 52_000
+    assert channel._line._inbox_bytes <= 52_000
     channel.abort(caught.value)
 
 

@@ -354,7 +354,7 @@ def test_a_frozen_or_killed_process_is_a_vanished_peer(
             port = int(process.stdout.readline())  # type: ignore[union-attr]
             channel = dial(f"127.0.0.1:{port}", parties["bank"], pin(telco))
             assert process.stdout.readline() == "connected\n"  # type: ignore[union-attr]
-            channel._silence = 0.5
+            channel._line.silence = 0.5
             process.send_signal(number)
             start = time.monotonic()
             with pytest.raises(PeerVanished, match=words) as caught:
