@@ -15,6 +15,9 @@ from mpc.base_ot import LEAVES, PLACES
 
 __all__ = ["Direction", "keys_of", "times"]
 
+_SMALL = 64  # octets of rows, so 512 transfers: served from an expansion of _AHEAD
+_AHEAD = 512
+
 
 class Direction:
     """Seed streams and transfer counter of one direction. The chooser's offset is zero: then q is v.
@@ -26,6 +29,7 @@ class Direction:
         self.offset = offset
         self._streams = [[Prg(seed.tobytes(), "ot/stream") for seed in place] for place in seeds]
         self._next = 0
+        self._spare: dict[bool, tuple[np.ndarray, np.ndarray]] = {}  # expanded and not yet used; by 1-of-16 or not
         self.mask = ((offset[:, None] >> np.arange(4, dtype=np.uint8)) & 1).reshape(-1)  # bit b of place c: 4 c + b
         self.rows16 = np.stack([_row(offset, m) for m in range(LEAVES)])
         self.row = self.rows16[1]
@@ -38,6 +42,24 @@ class Direction:
 
     def expand(self, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Steps 1 and 2 for bits, 8 * width rows: v or w as columns (128, width), u (32, width; chooser only)."""
+        return self._served(False, width) if width <= _SMALL else self._expand(width)
+
+    def expand16(self, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """The same over GF(16): v or w as columns (128, width), u as bit planes (32, 4, width)."""
+        return self._served(True, width) if width <= _SMALL else self._expand16(width)
+
+    def _served(self, sixteen: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """A small expansion, cut off a larger one: 512 streams a call cost more than their bytes.
+
+        Both sides see the same widths in the same order, so both cut at the same places; what is cut off never returns.
+        """
+        columns, streams = self._spare.get(sixteen, (np.empty((0, 0)), np.empty((0, 0))))
+        if columns.shape[1] < width:
+            columns, streams = self._expand16(_AHEAD) if sixteen else self._expand(_AHEAD)
+        self._spare[sixteen] = columns[:, width:], streams[..., width:]
+        return columns[:, :width].copy(), streams[..., :width].copy()
+
+    def _expand(self, width: int) -> tuple[np.ndarray, np.ndarray]:
         columns = np.empty((4 * PLACES, width), dtype=np.uint8)
         streams = np.empty((PLACES, width), dtype=np.uint8)
         for place in range(PLACES):
@@ -46,8 +68,7 @@ class Direction:
                 columns[4 * place + bit] = sums[bit]
         return columns, streams
 
-    def expand16(self, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """The same over GF(16): v or w as columns (128, width), u as bit planes (32, 4, width)."""
+    def _expand16(self, width: int) -> tuple[np.ndarray, np.ndarray]:
         columns = np.empty((4 * PLACES, width), dtype=np.uint8)
         streams = np.empty((PLACES, 4, width), dtype=np.uint8)
         for place in range(PLACES):

@@ -188,3 +188,41 @@ def test_three_million_transfers_in_one_call(pair: tuple[Half, Half]) -> None:
     left, right = pair
     got = run_pair(lambda: left.ot.cot_send(deltas), lambda: right.ot.cot_receive(bits), left.channel, right.channel)
     assert np.array_equal(got[0] + got[1], deltas * bits)
+
+
+def test_small_and_large_calls_mix_without_losing_step_or_repeating_a_key(pair: tuple[Half, Half]) -> None:
+    left, right = pair
+    rng = np.random.default_rng(11)
+    seen: list[np.ndarray] = []
+    for n in (3, 500, 513, 512, 511, 1, 4096, 4097, 9, *[400] * 12):
+        bits = rng.integers(0, 2, n).astype(np.uint8)
+        digits = rng.integers(0, 16, n).astype(np.uint8)
+        keys, (zero, one) = run_pair(
+            lambda: left.ot.choose(bits), lambda: right.ot.offer(n), left.channel, right.channel
+        )
+        assert np.array_equal(keys, np.where(bits[:, None] == 1, one, zero))
+        got, offered = run_pair(
+            lambda: left.ot.choose16(digits), lambda: right.ot.offer16(n), left.channel, right.channel
+        )
+        assert np.array_equal(offered[digits, np.arange(n)], got)
+        seen += [zero, one]
+    everything = np.concatenate(seen)
+    assert len(np.unique(everything)) == len(everything)
+
+
+def test_small_calls_never_reuse_a_stream() -> None:
+    """Equal choices under one stream used twice would send equal corrections."""
+    with halves() as (left, right):
+        sent: list[bytes] = []
+        send = left.channel.send
+
+        def keep(message: Any) -> None:
+            if isinstance(message, Correction):
+                sent.append(np.array(message.bits).tobytes())
+            send(message)
+
+        left.channel.send = keep  # type: ignore[method-assign]
+        bits = np.zeros(64, dtype=np.uint8)
+        for _ in range(150):  # several times what one expansion ahead holds
+            run_pair(lambda: left.ot.choose(bits), lambda: right.ot.offer(64), left.channel, right.channel)
+    assert len(set(sent)) == 150
