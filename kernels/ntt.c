@@ -24,7 +24,7 @@ typedef struct {
     const double *back_d, *back_f;
     double n_inverse_d, n_inverse_f;
     u64 part, part_q;                      /* (q/p)^-1 mod p and its Shoup quotient */
-    u64 share_high, share_low;             /* floor(2^128 / p) */
+    u64 share_high, share_low, share_rest; /* floor(2^192 / p), three words */
 } prime;
 
 typedef struct { u64 w, w_q, c; } factor;  /* x -> x w + c modulo p */
@@ -360,6 +360,7 @@ void ntt_fraction(const prime *q, size_t primes, u64 *high, u64 *low, const u64 
                 const u64 p = q[i].p;
                 u64 y = less(shoup(x[(o * primes + i) * n + j], q[i].part, q[i].part_q, p), p);
                 sum += (u128)y * (((u128)q[i].share_high << 64) | q[i].share_low);
+                sum += (u64)(((u128)y * q[i].share_rest) >> 64); /* without it v / q would be 2^-76 off, always below */
             }
             high[o * n + j] = (u64)(sum >> 64);
             low[o * n + j] = (u64)sum;

@@ -73,9 +73,9 @@ class Basis:
         self.column = np.array(self.primes, dtype=np.uint64)[:, None]
         self._root = np.stack([table.root for table in tables])
         self._back = np.stack([table.back for table in tables])
-        # the CRT part of each prime, (q/p)^-1 mod p, and its weight floor(2^128 / p), for `fraction`
+        # the CRT part of each prime, (q/p)^-1 mod p, and its weight floor(2^192 / p), for `fraction`
         self.parts = [pow(self.modulus // p, -1, p) for p in self.primes]
-        self.weights = [(1 << 128) // p for p in self.primes]
+        self.weights = [(1 << 192) // p for p in self.primes]
 
     def __len__(self) -> int:
         return len(self.primes)
@@ -158,10 +158,12 @@ class Basis:
         low = np.zeros_like(high)
         for i, weight in enumerate(self.weights):
             term = y[..., i, :]
-            add = term * np.uint64(weight % _WORD)
-            low += add
-            high += (low < add).astype(np.uint64)
-            high += term * np.uint64(weight // _WORD) + _high_product(term, weight % _WORD)
+            top, middle, rest = weight >> 128, weight >> 64 & (_WORD - 1), weight & (_WORD - 1)
+            # without the third word every fraction would be up to 2^-76 too small, and answers off by one at times
+            for add in (term * np.uint64(middle), _high_product(term, rest)):
+                low += add
+                high += low < add
+            high += term * np.uint64(top) + _high_product(term, middle)
         return high, low
 
     def pack(self, x: np.ndarray, bits: int) -> np.ndarray:
@@ -211,6 +213,7 @@ class _Prime(ctypes.Structure):
         ("part_q", ctypes.c_uint64),
         ("share_high", ctypes.c_uint64),
         ("share_low", ctypes.c_uint64),
+        ("share_rest", ctypes.c_uint64),
     )
 
 
@@ -255,7 +258,8 @@ class Native(Basis):
         return _Prime(
             p=p, pd=p, p_inverse=1.0 / p, n_inverse=inverse, n_inverse_q=(inverse << 64) // p, n_inverse_d=balanced,
             n_inverse_f=balanced / p, part=self.parts[i], part_q=(self.parts[i] << 64) // p,
-            share_high=self.weights[i] // _WORD, share_low=self.weights[i] % _WORD, **pointers,
+            share_high=self.weights[i] >> 128, share_low=self.weights[i] >> 64 & (_WORD - 1),
+            share_rest=self.weights[i] & (_WORD - 1), **pointers,
         )  # fmt: skip
 
     @cached_property

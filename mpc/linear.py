@@ -249,7 +249,7 @@ class Linear:
         _check_slots(values, t)
         small, height = basis((t,)), len(values)
         shares = np.empty((outputs, n), dtype=np.uint64)
-        ahead = max(1, WINDOW // height)  # blocks sent before the first answer is awaited
+        ahead = WINDOW // height  # blocks sent before the first answer is awaited; 0 leaves the pacing to Ready
         for block in range(_blocks(n) + ahead):
             if block < _blocks(n):
                 polynomials = (small.inverse(_padded(row, block)[None, :])[0] for row in values)

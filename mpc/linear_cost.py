@@ -71,6 +71,6 @@ def predict_slots(height: int, rows: int, t: int, outputs: int) -> Cost:
     """`slots_owner` and `slots_multiplier` together: 15 bytes a value up (t under 2^26), 20 a row and output back."""
     blocks = -(-rows // N)
     up = _upload(slot_set(t), height)
-    ahead = max(1, WINDOW // height)
+    ahead = WINDOW // height
     back = up.multiplier * blocks + _rows([N] * (blocks * outputs))
     return Cost(up.owner * blocks, back, up.rounds * blocks + max(1, blocks - ahead))

@@ -157,6 +157,16 @@ def test_answers_decrypt_to_shares_of_every_coefficient(parameters: Parameters, 
     assert (key.first(one, all_, t) + share) % t == int(values[0])
 
 
+def test_no_share_of_half_a_million_is_off_by_one() -> None:
+    """Must-fail vector: fractions with two-word weights were 2^-76 too small, and one coefficient in 6,000 was off."""
+    secrets, key, public = _keys(WIDE)
+    values = np.random.default_rng(13).integers(0, 2**64, N, dtype=np.uint64)
+    cipher = _cipher(WIDE, *key.encrypt(lattice.encode(WIDE, values, WORD)))
+    for _ in range(64):
+        first, second, ours = public.answer_all(secrets, cipher, N, WORD)
+        assert np.array_equal(ours + key.all(first, second, WORD), values)
+
+
 def test_the_smallest_prime_set_is_of_the_recipe() -> None:
     assert SLOT == 2277377 and SLOT % (2 * N) == 1
     assert [p for p in (smallest_slot_prime(20), smallest_slot_prime(23)) if p % (2 * N) != 1] == []
