@@ -195,8 +195,10 @@ def propose(channel: Channel, side: Side, run: str, job: bytes, resume: bytes = 
 
     Raises PolicyRefused when our policy says no (the peer is told), PeerRefused when the peer's does.
     """
-    if job_digest(canonical(parse_canonical(job, "our job"))) != job_digest(job):
-        raise InternalError("the job is not canonical")
+    try:
+        parse_canonical(job, "our job")
+    except PeerError as error:
+        raise InternalError(error.message) from None
     proposed = Proposed(run, job, job_digest(job), channel.us, resume)
     with channel.stage("agree"):
         # 3. Say what we want to run.

@@ -103,7 +103,8 @@ def _column(value: object) -> Column:
     high = None if item["high"] is None else _integer(item["high"], -_UNITS, _UNITS)
     if low is not None and high is not None and low > high:
         raise _wrong("a column's range is empty")
-    return Column(name, cast(Type, kind), scale, precision, low, high, _domain(item["domain"]), normalise, frozenset(grants))
+    domain = _domain(item["domain"])
+    return Column(name, cast(Type, kind), scale, precision, low, high, domain, normalise, frozenset(grants))
 
 
 def _domain(value: object) -> tuple[str | int | bool, ...] | None:

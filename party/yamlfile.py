@@ -78,8 +78,6 @@ class Reader:
 
     def mapping(self) -> dict[str, Reader]:
         """The keys in the order of the file; an empty value is an empty mapping."""
-        if self.node.value is None and self.node.text == "":
-            return {}
         return {key: self._child(key, entry) for key, entry in self._entries().items()}
 
     def refuse_unknown(self, known: Sequence[str]) -> None:
@@ -208,6 +206,8 @@ class Reader:
     # --- helpers ---
 
     def _entries(self) -> dict[str, Entry]:
+        if self.node.value is None and self.node.text == "":
+            return {}
         if not isinstance(self.node.value, dict):
             raise self.error(f"must be a mapping, not {_kind(self.node)}", hint="write `key: value` lines")
         return self.node.value
@@ -296,6 +296,10 @@ class _Builder:
                 hint="remove the tag; put text that starts with ! in quotes",
             )  # fmt: skip
         if isinstance(event, yaml.ScalarEvent):
+            if any("\ud800" <= letter <= "\udfff" for letter in event.value):
+                raise FileError(
+                    "a surrogate (\\ud8..) is not a character", file=self.file, line=line, hint="write \\U..."
+                )
             plain = event.style is None or event.style == ""
             return Node(self._plain(event.value, line) if plain else event.value, line, event.value)
         if isinstance(event, yaml.SequenceStartEvent):
