@@ -69,7 +69,7 @@ def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bit
     the bits of g. A group is shown when it has at least min_rows rows; and where the rows of all other groups together
     are neither 0 nor at least min_rows, the smallest shown group (the first of equals) goes too, for otherwise a total
     would show a small group. With min_rows 1 groups of no row are hidden and nothing else. Peer learns nothing.
-    Rounds: one comparison if min_rows is 1 or g is 1; else 5 + 2 ceil(log2 g) + (3 + ceil(log2 g)) comparisons.
+    Rounds: one comparison if min_rows is 1 or g is 1; else 10 + 2 ceil(log2 g), and 3 + ceil(log2 g) comparisons.
     """
     groups = len(counts)
     place = max(1, (groups - 1).bit_length())
