@@ -10,6 +10,7 @@ docs/protocols/01-channel.md has the steps.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class Channel:
         self.stage_name = "connect"
         self._transport = transport
         self._line = Line(transport, peer, silence)
+        # A channel that is forgotten without `close` looks to the peer like the crash it is, and leaves no thread.
+        weakref.finalize(self, self._line.drop).atexit = False
         self._run_tag = bytes(8)
         self._stage_number = 0
         self._stage_label = ""
@@ -127,7 +130,7 @@ class Channel:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Run one stage: names it in errors; at its end both transcripts must agree (one round, 112 bytes)."""
+        """Run one stage: names it in errors; at its end both transcripts must agree (one round, 60 bytes each way)."""
         if self._in_stage:
             raise InternalError(f"stage {name} inside stage {self.stage_name}", stage=name)
         self._in_stage = True

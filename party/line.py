@@ -13,6 +13,7 @@ to read together.
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 import time
 from collections import deque
@@ -141,6 +142,14 @@ class Line:
         self._outbox.clear()
         return said
 
+    def drop(self) -> None:
+        """End without a word, at once: the channel was forgotten, or the user wants no answer. Waits for nothing."""
+        with self._changed:
+            self._finishing = True
+            self._outbox.clear()
+            self._changed.notify_all()
+        self._transport.shutdown()
+
     def _wait_for_room(self) -> None:
         end = time.monotonic() + limits.STAGE_SECONDS
         try:
@@ -169,7 +178,7 @@ class Line:
     @staticmethod
     def _raise_if(error: TallyError | None) -> None:
         if error is not None:
-            raise error
+            raise copy.copy(error)  # the kept one must not hold on to the frames, and so the channel, of who met it
 
     # --- writing --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
 import random
 import threading
@@ -287,6 +288,23 @@ def test_a_closed_channel_says_so() -> None:
         bank.send(Number(1))
     with pytest.raises(InternalError, match="closed"):
         bank.recv(Number)
+
+
+def test_a_forgotten_channel_is_a_vanished_peer_and_leaves_no_thread() -> None:
+    bank, telco = memory_pair()
+    for _ in range(3):
+        telco.send(blob(10 << 20))  # more than a pipe takes: the writer thread waits
+    threads = bank._line._threads + telco._line._threads
+    del telco
+    gc.collect()
+    with pytest.raises(PeerVanished):
+        for _ in range(4):
+            bank.recv(Blob)
+    del bank
+    gc.collect()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("frames", range(5))
