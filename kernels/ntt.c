@@ -274,6 +274,12 @@ FAST static u64 dot_avx2(const prime *q, const u64 *a, const u64 *b)
 
 /* --- what ctypes calls; arrays are [outer][primes][n], contiguous -------------------------------------------- */
 
+/* what the caller checks before it trusts a library that may be older than itself: version and size of a prime */
+int ntt_layout(void)
+{
+    return 2 * 65536 + (int)sizeof(prime);
+}
+
 int ntt_best_variant(void)
 {
 #ifdef HAVE_AVX2

@@ -217,6 +217,9 @@ class _Prime(ctypes.Structure):
     )
 
 
+_LAYOUT = 2 * 65536 + ctypes.sizeof(_Prime)  # as ntt_layout() in the source
+
+
 class _Factor(ctypes.Structure):
     _fields_ = (("w", ctypes.c_uint64), ("w_q", ctypes.c_uint64), ("c", ctypes.c_uint64))
 
@@ -352,7 +355,9 @@ def _words(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def variants() -> tuple[str, ...]:
     """The kernel variants this machine can run, slowest first; empty without the library."""
     library = native.library("ntt")
-    return () if library is None else _VARIANTS[: 1 + int(library.ntt_best_variant())]
+    if library is None or not hasattr(library, "ntt_layout") or library.ntt_layout() != _LAYOUT:
+        return ()  # absent, or built from another version of the source: its structs would not be ours
+    return _VARIANTS[: 1 + int(library.ntt_best_variant())]
 
 
 @cache

@@ -32,6 +32,16 @@ def test_the_environment_switches_libraries_off(monkeypatch: pytest.MonkeyPatch)
         ntt.basis.cache_clear()
 
 
+def test_a_library_of_another_layout_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ntt, "_LAYOUT", ntt._LAYOUT + 8)
+    ntt.variants.cache_clear()
+    try:
+        assert ntt.variants() == ()
+    finally:
+        monkeypatch.undo()
+        ntt.variants.cache_clear()
+
+
 def test_the_active_kernel_is_named() -> None:
     assert native.active("ntt", None) == "ntt: numpy twin, no library"
     assert native.active("ntt", "avx2") == "ntt: avx2"
