@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import subprocess
@@ -42,7 +43,7 @@ def test_events_come_back_in_order_and_by_run(path: Path) -> None:
         "rows": 3,
     }
     assert [event.sequence for event in ledger.events("run-0")] == [1, 3, 5] and ledger.events("run-9") == []
-    assert all(after.previous == before.hash for before, after in zip(events, events[1:], strict=False))
+    assert all(after.previous == before.hash for before, after in itertools.pairwise(events))
     assert events[0].time.endswith("+00:00") and ledger.verify() == 6
     ledger.close()
     assert Ledger.open(path).verify() == 6

@@ -171,8 +171,9 @@ def test_rows_are_shown_to_two_digits_rounded_up(rows: int) -> None:
 
 
 def test_a_peer_sees_granted_columns_only() -> None:
+    columns = tuple(Column(name, "string") for name in ("phone", "name", "balance"))
     full = Catalogue("bank", (
-        Table("customers", (("phone",), ("name",)), tuple(Column(n, "string") for n in ("phone", "name", "balance")), 12_345),
+        Table("customers", (("phone",), ("name",)), columns, 12_345),
         Table("secret", (("phone",),), (Column("phone", "string"),), 5),
     ))  # fmt: skip
     seen = visible(full, read(FULL).peers["telco"])
