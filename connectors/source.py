@@ -116,6 +116,8 @@ class Source(ABC):
         """
         if not columns:
             raise UsageError(f"{self.label}: no columns asked for")
+        if len(set(columns)) < len(columns):
+            raise UsageError(f"{self.label}: a column is asked for twice")
         if batch_rows < 1:
             raise UsageError("a batch has at least one row")
         native = self._checked_native()

@@ -106,6 +106,11 @@ class SourceConformance(ABC):
     def test_columns_come_in_the_order_asked_for(self, tmp_path: Path) -> None:
         assert self.open(tmp_path).read(["word", "id", "n"]).column_names == ["word", "id", "n"]
 
+    @pytest.mark.parametrize(("columns", "batch_rows"), [([], 10), (["n", "n"], 10), (["n"], 0)])
+    def test_a_scan_that_makes_no_sense_is_refused(self, tmp_path: Path, columns: list[str], batch_rows: int) -> None:
+        with pytest.raises(UsageError):
+            self.open(tmp_path).scan(columns, batch_rows)
+
     @pytest.mark.parametrize("batch_rows", [1, 7, 1000, 5000])
     def test_batches_have_the_rows_asked_for_in_order(self, tmp_path: Path, batch_rows: int) -> None:
         table = pa.table({"id": [f"k{i:05}" for i in range(3000)], "n": list(range(3000))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
@@ -130,3 +131,40 @@ def test_a_folder_and_an_unreadable_url_are_file_errors(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(FileError, match="is not a file"):
         open_source("csv:folder", tmp_path).rows()
+
+
+def quoted_as_rfc_4180_has_it(data: bytes) -> bool:
+    """The plain twin of the check: one state a byte."""
+    state = "start"
+    for byte in data.decode():
+        separator = byte in ",\n\r"
+        if state in ("start", "text"):
+            if byte == '"' and state == "text":
+                return False
+            state = "quoted" if byte == '"' else "start" if separator else "text"
+        elif state == "quoted":
+            state = "closed" if byte == '"' else "quoted"
+        elif byte != '"' and not separator:
+            return False
+        else:
+            state = "quoted" if byte == '"' else "start"
+    return state != "quoted"
+
+
+def test_the_quote_check_agrees_with_its_plain_twin() -> None:
+    random = np.random.default_rng(4180)
+    good = 0
+    for _ in range(8000):
+        data = bytes(random.choice(list(b'"",\na'), random.integers(1, 9)).tolist())
+        cuts = sorted(random.integers(0, len(data) + 1, 2).tolist())
+        checked = _Checked(io.BytesIO(), "t")
+        fits = True
+        try:
+            for part in (data[: cuts[0]], data[cuts[0] : cuts[1]], data[cuts[1] :]):
+                checked.check(part)
+            checked.check(b"", last=True)
+        except DataError:
+            fits = False
+        assert fits == quoted_as_rfc_4180_has_it(data), (data, cuts)
+        good += fits
+    assert 2000 < good < 6000
