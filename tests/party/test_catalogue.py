@@ -80,7 +80,7 @@ def test_bytes_that_are_no_catalogue_are_refused(content: bytes) -> None:
         decode_catalogue(content, "telco")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_mutated_bytes_are_a_catalogue_or_a_peer_error(data: st.DataObject) -> None:
     body = bytearray(encode_catalogue(CATALOGUE))
@@ -107,7 +107,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     json_values,
     st.sampled_from(["tables", "name", "key", "columns", "rows", "type", "domain", "grants", "low", "scale"]),

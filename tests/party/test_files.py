@@ -168,3 +168,11 @@ def test_what_a_secret_expands_to_is_not_expanded_again(tmp_path: Path) -> None:
 def test_a_url_that_is_half_a_placeholder_or_holds_a_password_is_refused(written: str) -> None:
     with pytest.raises(FileError, match=r"party.yaml:3: "):
         Url(written, "party.yaml", 3)
+
+
+def test_the_page_is_valid_and_names_every_key() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/party-yaml.md").read_text()
+    party = read(page.split("```yaml\n")[1].split("```")[0])
+    assert party.tables["customers"].column("income").nan_null and party.peers["telco"].address == "127.0.0.1:7102"
+    for word in ("alignment_ttl", "duplicates", "normalise", "region", "range", "domain", "nan: null", "fingerprint"):
+        assert f"`{word}`" in page or f"....{word}" in page, word

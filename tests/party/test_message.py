@@ -75,7 +75,7 @@ def test_transposed_arrays_are_written_by_value() -> None:
     assert np.array_equal(decode(Everything, encode(sample(words=words))).words, words)
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_mutated_bytes_are_a_value_or_a_peer_error(data: st.DataObject) -> None:
     body = bytearray(encode(sample()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 
 import pytest
@@ -182,3 +183,10 @@ def test_a_peer_sees_granted_columns_only() -> None:
     assert (table.key, table.rows, seen.min_rows, seen.min_size) == ((("phone",),), 13_000, 5, 50)
     assert table.columns[1].grants == {"aggregate", "feature"}
     assert visible(full, PeerPolicy("telco")).tables == ()
+
+
+def test_the_page_is_valid_and_names_every_grant() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/policy-yaml.md").read_text()
+    telco = read(page.split("```yaml\n")[1].split("```")[0]).peers["telco"]
+    assert telco.grants("customers", "region") == {"filter", "group", "aggregate"}
+    assert all(f"| `{grant}` |" in page for grant in GRANTS)
