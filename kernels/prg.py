@@ -26,7 +26,7 @@ class Prg:
     def bytes(self, count: int) -> np.ndarray:
         """The next `count` bytes, uint8, shape (count,)."""
         out = np.empty(count + 15, dtype=np.uint8)
-        self._stream.update_into(bytes(count), out)
+        self._stream.update_into(bytes(count), out.data)
         return out[:count]
 
     def words(self, count: int) -> np.ndarray:

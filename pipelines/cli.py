@@ -184,9 +184,13 @@ def run(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="One SELECT over one table of each party; `-` reads statements from stdin.")],
+    sql: Annotated[
+        str, typer.Argument(help="One SELECT over one table of each party; `-` reads statements from stdin.")
+    ],
     peer: Annotated[str, typer.Option("--peer", help="The other party.")],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write rows to this .csv or .parquet file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write rows to this .csv or .parquet file.")
+    ] = None,
     realign: Annotated[bool, typer.Option("--realign", help="Do not reuse an earlier alignment.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -274,7 +278,9 @@ def scheduler() -> None:
 
 @app.command()
 def demo(
-    rows: Annotated[int, typer.Option("--rows", min=1000, help="Rows of the bank; the telco has half as many more.")] = 20000,
+    rows: Annotated[
+        int, typer.Option("--rows", min=1000, help="Rows of the bank; the telco has half as many more.")
+    ] = 20000,
     as_json: JsonFlag = False,
 ) -> None:
     """The main job on this machine, offline: two homes, two processes, the result beside the pooled answer."""

@@ -168,9 +168,7 @@ def _decimal(units: np.ndarray, missing: np.ndarray, precision: int, scale: int)
     words[:, 0] = units
     words[:, 1] = units >> 63
     there = pa.py_buffer(np.packbits(~missing, bitorder="little").tobytes())
-    return pa.Array.from_buffers(
-        pa.decimal128(precision, scale), len(units), [there, pa.py_buffer(words.tobytes())]
-    )
+    return pa.Array.from_buffers(pa.decimal128(precision, scale), len(units), [there, pa.py_buffer(words.tobytes())])
 
 
 def _distinct_numbers(random: np.random.Generator, count: int) -> np.ndarray:

@@ -28,7 +28,7 @@ class Align:
 
     tables: tuple[tuple[str, str], ...]
     learns: str
-    duplicates: str = "error"
+    duplicates: str | None = None  # None: as each owner declared its table
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class Job:
                 align=Align(
                     tuple((_text(party), _text(table)) for party, table in raw["align"]["tables"]),
                     _text(raw["align"]["learns"]),
-                    _text(raw["align"]["duplicates"]),
+                    None if raw["align"]["duplicates"] is None else _text(raw["align"]["duplicates"]),
                 ),
                 analyse=tuple(
                     Analysis(
@@ -186,7 +186,7 @@ class Job:
         if self.align.learns not in ("both", *both):
             size = " (`size` comes with a later release)" if self.align.learns == "size" else ""
             yield "align.learns", f"{self.align.learns!r} is not possible{size}", f"use {choices}"
-        if self.align.duplicates not in DUPLICATES:
+        if self.align.duplicates not in (None, *DUPLICATES):
             yield "align.duplicates", f"{self.align.duplicates!r} is not possible", "use error or first"
         if (self.analyse or self.train) and self.align.learns != "both":
             yield "align.learns", "analyse and train need `learns: both`", "set learns: both, or only align"
@@ -238,7 +238,11 @@ class Job:
     def _columns(self, place: str, columns: tuple[str, ...]) -> Iterator[tuple[str, str, str | None]]:
         for column in columns:
             if not _COLUMN.fullmatch(column) or column.split(".")[0] not in self.parties:
-                yield place, f"{column!r} is not party.column of this job's parties", f"such as {self.parties[0]}.balance"
+                yield (
+                    place,
+                    f"{column!r} is not party.column of this job's parties",
+                    f"such as {self.parties[0]}.balance",
+                )
 
 
 def _text(value: object) -> str:

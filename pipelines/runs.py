@@ -45,7 +45,7 @@ class RunState:
 
     def create(self, **status: Any) -> None:
         """Make the folder of a new run with its first status."""
-        self.folder.mkdir(parents=True, mode=0o700)
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.update(run=self.run, status="running", started=time.time(), **status)
 
     def exists(self) -> bool:
@@ -154,6 +154,10 @@ def list_runs(runs: Path) -> list[dict[str, Any]]:
 def find_resumable(runs: Path, digest: str) -> RunState | None:
     """The newest unfinished run of this job that we began ourselves."""
     for status in list_runs(runs):
-        if status.get("digest") == digest and status.get("ours") and status["status"] in ("running", "broken", "failed"):
+        if (
+            status.get("digest") == digest
+            and status.get("ours")
+            and status["status"] in ("running", "broken", "failed")
+        ):
             return RunState(runs, status["run"])
     return None

@@ -40,7 +40,7 @@ def _align(node: Reader, us: str, peer: str) -> Align:
     for party in (us, peer):
         node.required(party)
     duplicates = node.optional("duplicates")
-    return Align(tuple(tables), node.required("learns").text(64), duplicates.text(20) if duplicates else "error")
+    return Align(tuple(tables), node.required("learns").text(64), duplicates.text(20) if duplicates else None)
 
 
 def _analyse(top: Reader, us: str) -> tuple[Analysis, ...]:
@@ -123,4 +123,3 @@ def _at(top: Reader, place: str) -> Reader:
 def _named(item: Reader, word: str) -> bool:
     name = item.optional("name") if item.is_mapping else None
     return name is not None and name.scalar() == word
-

@@ -1,0 +1,90 @@
+"""Alignments kept for later runs: each side holds its half, bound to the keys it was made from, for `alignment_ttl`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from party.canonical import canonical
+from party.home import replace_file
+from pipelines.live import Live
+from pipelines.runs import RunState
+from pipelines.tables import content_digest
+from psi import Alignment
+
+__all__ = ["from_arrays", "keep", "load", "opened_to", "to_arrays"]
+
+
+def to_arrays(alignment: Alignment) -> dict[str, np.ndarray]:
+    """An alignment as arrays for a file of ours."""
+    found = {
+        "rows": alignment.rows,
+        "digest": np.frombuffer(alignment.digest, dtype=np.uint8),
+        "sizes": np.array([alignment.ours, alignment.theirs, -1 if alignment.count is None else alignment.count]),
+    }
+    return found if alignment.matched is None else found | {"matched": alignment.matched}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> Alignment:
+    """The reverse of `to_arrays`."""
+    ours, theirs, count = (int(size) for size in arrays["sizes"])
+    return Alignment(
+        rows=arrays["rows"],
+        matched=arrays.get("matched"),
+        count=None if count < 0 else count,
+        digest=arrays["digest"].tobytes(),
+        ours=ours,
+        theirs=theirs,
+    )
+
+
+def keep(live: Live, alignment: Alignment) -> None:
+    """Keep it for later runs over the same tables."""
+    if live.home.party.alignment_ttl == 0:
+        return
+    state = _state(live)
+    state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    state.put_arrays("alignment", to_arrays(alignment))
+    replace_file(state.folder / "made.json", json.dumps({"time": time.time(), "content": _content(live)}).encode())
+
+
+def load(live: Live) -> Alignment | None:
+    """The kept alignment of this job's tables, if it is young enough and our keys are unchanged."""
+    state = _state(live)
+    made = state.get_json("made")
+    arrays = state.get_arrays("alignment")
+    if made is None or arrays is None or time.time() - made["time"] > live.home.party.alignment_ttl:
+        return None
+    return from_arrays(arrays) if made["content"] == _content(live) else None
+
+
+def opened_to(live: Live) -> list[tuple[str, str]]:
+    """What using an alignment again tells once more: the rows, to whoever learns them."""
+    learners = live.job.parties if live.job.align.learns == "both" else (live.job.align.learns,)
+    return [("alignment.rows", party) for party in learners if party == live.peer]
+
+
+def _content(live: Live) -> str:
+    return content_digest(live.home, dict(live.job.align.tables)[live.us])
+
+
+def _state(live: Live) -> RunState:
+    """Where the alignment of these tables under these policies is kept."""
+    mine, other = live.catalogues[live.index], live.catalogues[1 - live.index]
+    tables = dict(live.job.align.tables)
+    spec = live.home.party.tables[tables[live.us]]
+    rules = [[spec.column(name).normalise, spec.column(name).region] for form in spec.key for name in form]
+    meaning = [
+        sorted(live.job.align.tables),
+        live.job.align.learns,
+        live.job.align.duplicates or spec.duplicates,
+        [list(form) for form in spec.key],
+        rules,
+        [mine.min_size, other.min_size],
+        live.home.party.peers[live.peer].fingerprint,
+    ]
+    return RunState(live.home.state / "alignments", hashlib.sha256(canonical(meaning)).hexdigest()[:32])

@@ -1,0 +1,266 @@
+"""A run from agreement to result, on either side; and the same in steps for a Prefect flow.
+
+`start` (the side that runs a job) and `take` (the other) agree and give a Live; `carry_out` does its stages in order;
+`finish` makes the result. An error anywhere is told to the peer, written to the ledger, and kept with the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mpc.engine import Engine
+from party import agreement
+from party.canonical import canonical
+from party.errors import InternalError, Interrupted, PeerError, TallyError
+from party.guard import Guard
+from party.home import Home, replace_file
+from party.ledger import Ledger
+from party.request import Request
+from pipelines import asked, results
+from pipelines.job import Job
+from pipelines.link import Command, Link
+from pipelines.live import Live
+from pipelines.progress import Progress
+from pipelines.runs import RunState, find_resumable, new_run_id
+from pipelines.stages import STAGES
+
+__all__ = ["abandon", "carry_out", "failing", "finish", "keep_job", "kept_job", "perform", "run_job", "start", "take"]
+
+
+def keep_job(home: Home, job: Job) -> str:
+    """Keep a copy under state/jobs; returns the digest by which it is found again."""
+    content = canonical(job.canonical())
+    digest = agreement.job_digest(content).hex()
+    folder = home.state / "jobs"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    kept = {"job": content.decode(), "score_to": job.score.to if job.score else None}
+    replace_file(folder / f"{digest}.json", json.dumps(kept).encode())
+    return digest
+
+
+def kept_job(home: Home, digest: str) -> Job:
+    """The job of this digest."""
+    path = home.state / "jobs" / f"{digest}.json"
+    if not path.exists():
+        raise InternalError(f"the copy of job {digest[:12]} is gone from state/jobs", hint="schedule or run it again")
+    kept = json.loads(path.read_bytes())
+    job = Job.from_canonical(kept["job"].encode())
+    if job.score and kept["score_to"]:
+        job = replace(job, score=replace(job.score, to=kept["score_to"]))
+    return job
+
+
+def run_job(link: Link, job: Job, progress: Progress, *, new: bool = False, realign: bool = False) -> dict[str, Any]:
+    """Run a job over a link without Prefect; returns the result."""
+    with start(link, job, progress, new=new, realign=realign) as live:
+        carry_out(live)
+        return finish(live)
+
+
+@contextmanager
+def start(
+    link: Link, job: Job, progress: Progress, *, new: bool = False, run: str | None = None, realign: bool = False
+) -> Iterator[Live]:
+    """Agree on a run of ours with the peer: the unfinished one of this job, or a new one."""
+    content = canonical(job.canonical())
+    digest = agreement.job_digest(content).hex()
+    runs = link.home.state / "runs"
+    found = (
+        None if new else RunState(runs, run) if run and RunState(runs, run).exists() else find_resumable(runs, digest)
+    )
+    if new:
+        _abandon(link, runs, digest)
+    while True:
+        with ExitStack() as held:
+            state = found or RunState(runs, run or new_run_id())
+            held.enter_context(state.locked())
+            if found is None:
+                state.create(digest=digest, job=job.name, peer=link.peer, ours=True)
+            state.update(status="running", error=None, realign=realign)
+            held.enter_context(failing(link, state))
+            began = time.perf_counter()
+            link.channel.send(Command("run"))
+            side = agreement.Side(
+                link.home.policy.towards(link.peer), lambda p: _read(link, p, runs), link.ledger, link.sign, link.verify
+            )
+            agreed = agreement.propose(link.channel, side, state.run, content, _account(state))
+            live = _assemble(link, agreed, state, job, progress)
+            if live is not None:
+                live.stages.append(_connect_entry(link, time.perf_counter() - began))
+                live.realign = realign
+                yield live
+                return
+            fresh = new_run_id()
+            state.update(status="aborted", ended=time.time(), continued=fresh)
+            progress.note(f"run {state.run} cannot be resumed: {link.peer} no longer has its half; starts afresh")
+            found, run = None, fresh
+
+
+@contextmanager
+def take(link: Link, progress: Progress) -> Iterator[Live | None]:
+    """Take part in a run that the peer starts; None when its earlier half is gone and it will start afresh."""
+    runs = link.home.state / "runs"
+    with ExitStack() as held:
+        states: list[RunState] = []
+
+        def read(proposed: agreement.Proposed) -> tuple[Request, bytes]:
+            state = RunState(runs, proposed.run)
+            held.enter_context(state.locked())
+            if not state.exists():
+                job = Job.from_canonical(proposed.job)
+                state.create(digest=proposed.digest.hex(), job=job.name, peer=link.peer, ours=False)
+            state.update(status="running", error=None)
+            states.append(held.enter_context(failing(link, state)) or state)
+            return _read(link, proposed, runs)
+
+        began = time.perf_counter()
+        side = agreement.Side(link.home.policy.towards(link.peer), read, link.ledger, link.sign, link.verify)
+        agreed = agreement.answer(link.channel, side)
+        live = _assemble(link, agreed, states[0], Job.from_canonical(agreed.job), progress)
+        if live is None:
+            states[0].update(status="aborted", ended=time.time())
+        else:
+            live.stages.append(_connect_entry(link, time.perf_counter() - began))
+        yield live
+
+
+def carry_out(live: Live) -> None:
+    """All stages in order."""
+    for name in live.names:
+        perform(live, name)
+
+
+def perform(live: Live, name: str) -> None:
+    """One stage."""
+    with live.stage(name):
+        STAGES[name](live)
+
+
+def finish(live: Live) -> dict[str, Any]:
+    """Both sides are done: keep the result, write its digest to the ledger, say so in the status."""
+    with live.channel.stage("finish"):
+        live.agree_end()
+    result = results.make(live)
+    content = json.dumps(result, indent=1).encode()
+    replace_file(live.state.folder / "result.json", content)
+    live.ledger.append("result", run=live.state.run, sha256=hashlib.sha256(content).hexdigest(), peer=live.peer)
+    live.state.update(status="done", stage="done", ended=time.time())
+    live.state.forget("psi", "passes")
+    return result
+
+
+@contextmanager
+def failing(link: Link, state: RunState) -> Iterator[None]:
+    """Whatever goes wrong inside is told to the peer, written to the ledger and kept with the run."""
+    try:
+        yield
+    except BaseException as error:
+        known = error if isinstance(error, TallyError) else _unexpected(error, link)
+        known.stage = known.stage or link.channel.stage_name
+        link.channel.abort(known)
+        status = "cancelled" if isinstance(known, Interrupted) else "failed"
+        state.update(status=status, ended=time.time(), error=known.as_dict())
+        link.ledger.append(
+            "abort", run=state.run, peer=link.peer, stage=known.stage, code=known.code, reason=known.message[:500]
+        )
+        if known is error:
+            raise
+        raise known from error
+
+
+def _unexpected(error: BaseException, link: Link) -> TallyError:
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted", party=link.channel.us)
+    if isinstance(error, MemoryError):
+        return InternalError("not enough memory", party=link.channel.us, hint="close other programs, or use fewer rows")
+    if isinstance(error, OSError):
+        return InternalError(
+            f"{error.strerror or type(error).__name__}", party=link.channel.us, hint="is the disk full?"
+        )
+    return InternalError(f"a bug of ours: {type(error).__name__}", party=link.channel.us, hint="please report it")
+
+
+def _read(link: Link, proposed: agreement.Proposed, runs: Path) -> tuple[Request, bytes]:
+    """Our own reading of a job, and how far we had come with this run."""
+    job = Job.from_canonical(proposed.job)
+    if job.initiator != proposed.initiator:
+        raise PeerError("the job names another initiator than the side that proposes it", party=link.peer)
+    return asked.request(job, link.catalogues(job.parties)), _account(RunState(runs, proposed.run))
+
+
+def _account(state: RunState) -> bytes:
+    """How far this run has come here: the salt's digest and the units on disk. Empty for a new one."""
+    kept = state.get_json("agreed")
+    if kept is None:
+        return b""
+    mark = hashlib.sha256(b"tallystick/v1/pipelines/salt/" + bytes.fromhex(kept["salt"])).hexdigest()
+    return canonical({"salt": mark, "units": sorted(state.get_json("units") or {})})
+
+
+def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job, progress: Progress) -> Live | None:
+    """The run both sides can go on with; None when only one side has a half of it."""
+    salt, done = agreed.salt, frozenset[str]()
+    if agreed.our_resume or agreed.their_resume:
+        if not agreed.our_resume or not agreed.their_resume:
+            return None
+        ours, theirs = json.loads(agreed.our_resume), json.loads(agreed.their_resume)
+        if ours["salt"] != theirs.get("salt"):
+            return None
+        salt = bytes.fromhex((state.get_json("agreed") or {})["salt"])
+        done = frozenset(ours["units"]) & frozenset(map(str, theirs.get("units", ())))
+    else:
+        state.put_json("agreed", {"salt": salt.hex(), "agreement": agreed.encode().decode()})
+    guard = Guard(agreed.run, link.peer, agreed.request.openings, link.ledger, max(agreed.min_rows))
+    index = job.parties.index(link.channel.us)
+    engine: Engine | None = link.shared.get("engine")
+    fits = engine is not None and engine.index == index
+    engine = replace(engine, guard=guard) if engine and fits else Engine.start(link.channel, guard, index)
+    link.shared["engine"] = engine
+    live = Live(
+        home=link.home,
+        channel=link.channel,
+        job=job,
+        state=state,
+        guard=guard,
+        ledger=link.ledger,
+        engine=engine,
+        catalogues=link.catalogues(job.parties),
+        salt=salt,
+        progress=progress,
+        done=done,
+    )
+    if done:
+        progress.note(f"resumes run {state.run}: done before: {', '.join(sorted(done))}")
+    return live
+
+
+def _abandon(link: Link, runs: Path, digest: str) -> None:
+    """`--new`: the unfinished runs of this job will not be resumed."""
+    while (found := find_resumable(runs, digest)) is not None:
+        abandon(found, link.ledger)
+
+
+def abandon(state: RunState, ledger: Ledger) -> None:
+    """Give an unfinished run up for good; the peer's half of it is then of no use to anybody."""
+    with state.locked():
+        state.update(status="aborted", ended=time.time())
+        state.forget("psi", "passes")
+        ledger.append("abandoned", run=state.run, peer=str(state.status["peer"]))
+
+
+def _connect_entry(link: Link, seconds: float) -> dict[str, Any]:
+    counters = link.channel.counters
+    return {
+        "stage": "connect",
+        "seconds": link.connected + seconds,
+        "sent": counters.sent,
+        "received": counters.received,
+        "rounds": counters.rounds,
+    }

@@ -1,0 +1,175 @@
+"""A link: one authenticated connection, versions compared, catalogues exchanged; it carries runs one after the other."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated, Any
+
+from pipelines.results import kernels
+from party import agreement, identity, tls
+from party.catalogue import Catalogue
+from party.channel import Channel
+from party.errors import InternalError, Interrupted, PeerError, TallyError, UsageError
+from party.home import Home
+from party.ledger import Ledger
+from party.message import Bytes, Message, Text
+from party.yamlfile import nearest
+from pipelines.tables import catalogue
+
+__all__ = ["Command", "Link", "Reply", "answer", "dial"]
+
+
+@dataclass(frozen=True, repr=False)
+class Command(Message, kind=0x0701):
+    """From the side that dialled: `run` (a proposal follows), `facts` (a Reply follows) or `close`."""
+
+    verb: Annotated[str, Text(20)]
+
+
+@dataclass(frozen=True, repr=False)
+class Reply(Message, kind=0x0702):
+    """Facts for `tally check`, as a JSON object: version, clock, kernels. No value of a table."""
+
+    body: Annotated[bytes, Bytes(2, 64 << 10)]
+
+
+@dataclass
+class Link:
+    """One connection of this home to a peer."""
+
+    home: Home
+    channel: Channel
+    ledger: Ledger
+    ours: Catalogue
+    theirs: Catalogue
+    hello: agreement.Hello
+    connected: float
+    shared: dict[str, Any] = field(default_factory=dict)  # joint keys, made once a connection
+
+    @property
+    def peer(self) -> str:
+        """The peer's name, by its certificate."""
+        return self.channel.peer
+
+    def catalogues(self, parties: tuple[str, ...]) -> tuple[Catalogue, Catalogue]:
+        """Both catalogues in the order of a job's parties."""
+        known = {self.ours.party: self.ours, self.theirs.party: self.theirs}
+        if set(parties) != set(known):
+            raise PeerError(f"the job is not between {' and '.join(sorted(known))}", party=self.peer)
+        return known[parties[0]], known[parties[1]]
+
+    def sign(self, content: bytes) -> bytes:
+        """Our signature."""
+        return self.home.identity().sign(content)
+
+    def verify(self, content: bytes, signature: bytes) -> None:
+        """PeerError unless the peer signed this."""
+        identity.verify(self.home.pin(self.peer).certificate_pem, content, signature)
+
+    def facts(self) -> dict[str, Any]:
+        """What the peer says of itself, for `tally check`."""
+        self.channel.send(Command("facts"))
+        try:
+            found = json.loads(self.channel.recv(Reply).body)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise PeerError("facts that are no JSON object", party=self.peer)
+        return found
+
+    def answer_facts(self) -> None:
+        """Tell the peer what it asked with `facts`."""
+        self.channel.send(Reply(json.dumps(our_facts()).encode()))
+
+    def close(self) -> None:
+        """End in agreement, from the side that dialled."""
+        self.channel.send(Command("close"))
+        self.channel.close()
+
+    def __enter__(self) -> Link:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Nothing of the connection is left, and the peer knows why."""
+        if error is not None:
+            known = error if isinstance(error, TallyError) else InternalError(f"{type(error).__name__} at our side")
+            self.channel.abort(known)
+        self.ledger.close()
+
+
+def our_facts() -> dict[str, Any]:
+    """Version, clock and kernels of this side."""
+    return {"version": version("tallystick"), "clock": time.time(), "kernels": kernels()}
+
+
+def dial(home: Home, peer: str) -> Link:
+    """Connect to a peer of ours and exchange catalogues. Raises NetworkError, PeerRefused, UsageError."""
+    spec = home.party.peers.get(peer)
+    if spec is None:
+        hint = nearest(peer, list(home.party.peers)) if home.party.peers else "run `tally trust CARD` first"
+        raise UsageError(f"no peer named {peer!r} in party.yaml", hint=hint)
+    if spec.address is None:
+        raise UsageError(
+            f"party.yaml has no address of {peer}", hint=f"only {peer} dials us, or add its address under `peers`"
+        )
+    ours = catalogue(home, peer)  # our own files and tables are read before anything is sent
+    ledger = Ledger.open(home.state / "ledger.db")
+    try:
+        channel = tls.dial(spec.address, home.identity(), home.pin(peer))
+    except TallyError as error:
+        ledger.append("unreachable", peer=peer, code=error.code, reason=error.message[:500])
+        ledger.close()
+        raise
+    return _greeted(home, channel, ledger, ours)
+
+
+def answer(home: Home, sock: socket.socket) -> Link:
+    """Take a connection that came in."""
+    ledger = Ledger.open(home.state / "ledger.db")
+    try:
+        channel = tls.accept(sock, home.identity(), [home.pin(name) for name in home.party.peers])
+    except TallyError as error:
+        ledger.append("rejected", code=error.code, reason=error.message[:500])
+        ledger.close()
+        raise
+    try:
+        ours = catalogue(home, channel.peer)
+    except TallyError as error:
+        channel.abort(error)
+        raise
+    return _greeted(home, channel, ledger, ours)
+
+
+def _greeted(home: Home, channel: Channel, ledger: Ledger, ours: Catalogue) -> Link:
+    began = time.perf_counter()
+    interruptible(channel)
+    try:
+        with channel.stage("connect"):
+            hello = agreement.greet(channel, version("tallystick"))
+            theirs = agreement.exchange_catalogues(channel, ours)
+    except TallyError as error:
+        channel.abort(error)
+        ledger.append("abort", peer=channel.peer, stage="connect", code=error.code, reason=error.message[:500])
+        raise
+    return Link(home, channel, ledger, ours, theirs, hello, time.perf_counter() - began)
+
+
+def interruptible(channel: Channel) -> None:
+    """SIGTERM and SIGINT end the run on both sides; a second signal ends this process at once."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        channel.interrupt(Interrupted(f"{channel.us} stopped by {signal.Signals(number).name}", party=channel.us))
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)

@@ -1,0 +1,99 @@
+"""The result of a run as the contract has it: what `tally run --json` prints and `result.json` keeps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import vfl
+from kernels import curve25519, native, ntt
+from pipelines.live import Live
+
+__all__ = ["kernels", "make", "table_text", "text"]
+
+
+def kernels() -> str:
+    """Which kernels compute here."""
+    variants = ntt.variants()
+    return f"{curve25519.active()}; {native.active('ntt', variants[-1] if variants else None)}"
+
+
+def make(live: Live) -> dict[str, Any]:
+    """The result object of this side: what we received, nothing of the peer's."""
+    found: dict[str, dict[str, Any]] = {"queries": {}, "statistics": {}, "suppressed_groups": {}, "columns": {}}
+    for item in live.job.analyse:
+        answer = live.state.get_json(f"analyse-{item.name}")
+        if answer is None:
+            continue
+        if "statistics" in answer:
+            found["statistics"][item.name] = answer["statistics"]
+        else:
+            found["queries"][item.name] = answer["rows"]
+            found["columns"][item.name] = answer["columns"]
+            found["suppressed_groups"][item.name] = answer["suppressed_groups"]
+    stages = live.stages
+    timings = {entry["stage"]: round(entry["seconds"], 4) for entry in stages}
+    return {
+        "run": live.state.run,
+        "job": live.job.name,
+        "status": "done",
+        "rows": live.alignment.count if live.alignment is not None else None,
+        **found,
+        "model": _model(live),
+        "scores": live.state.get_json("scores"),
+        "timings": {name: timings.get(name, 0.0) for name in ("connect", "align", "analyse", "train", "score")},
+        "bytes": {"sent": live.channel.counters.sent, "received": live.channel.counters.received},
+        "details": {
+            "stages": stages,
+            "kernels": kernels(),
+            "alignment": {"reused": live.reused, "identifiers": live.state.get_json("identifiers")},
+        },
+    }
+
+
+def _model(live: Live) -> dict[str, Any] | None:
+    kept = live.state.get_json("model")
+    if kept is None:
+        return None
+    half = vfl.ModelHalf.from_json(kept["half"])
+    return {
+        "id": kept["id"],
+        "metrics": kept["metrics"],
+        "coefficients": half.coefficients,
+        "intercept": half.intercept,
+        "passes": kept["passes"],
+        "converged": kept["converged"],
+    }
+
+
+def text(result: dict[str, Any]) -> str:
+    """The result for people."""
+    lines = [f"run {result['run']}: {result['rows']} rows in common"]
+    for name, rows in result["queries"].items():
+        lines += ["", f"{name}:", table_text(result["columns"][name], rows)]
+        if result["suppressed_groups"].get(name):
+            lines.append(f"({result['suppressed_groups'][name]} groups not shown: empty, or under the minimum of rows)")
+    for name, kinds in result["statistics"].items():
+        lines += ["", f"{name}: {json.dumps(kinds)}"]
+    model = result["model"]
+    if model:
+        metrics = ", ".join(f"{key} {_short(value)}" for key, value in model["metrics"].items())
+        lines += ["", f"model {model['id']}: {metrics}"]
+        lines += [f"  {name:24} {value:+.4f}" for name, value in model["coefficients"].items()]
+    if result["scores"]:
+        lines += ["", f"scores: {result['scores']['path']}, {result['scores']['rows']} rows"]
+    spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
+    total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
+    return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
+
+
+def table_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
+    """Rows as aligned text."""
+    cells = [[_short(row[column]) for column in columns] for row in rows]
+    widths = [max(map(len, [column, *(row[place] for row in cells)])) for place, column in enumerate(columns)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *cells]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _short(value: Any) -> str:
+    return "NULL" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

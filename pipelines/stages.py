@@ -1,0 +1,239 @@
+"""The four stages as plain functions, the same on both sides: align, analyse, train, score.
+
+Each looks up what both sides have kept of it, does the rest, keeps its result, and waits until the peer has kept its
+own. Without Prefect: `pipelines.execute` calls them in order; with it, `pipelines.flows` makes each a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+
+import psi
+import vfl
+from connectors import Receipt, Sink, evaluate, open_sink
+from mpc import sql, statistics
+from party.errors import DataError, InternalError
+from party.message import Bytes, Message
+from pipelines import alignments, asked
+from pipelines.job import Analysis
+from pipelines.live import Live
+from pipelines.tables import key_columns, open_table, read_aligned, table_spec
+from vfl import prepare
+
+__all__ = ["STAGES", "align", "analyse", "score", "train"]
+
+
+@dataclass(frozen=True, repr=False)
+class Offer(Message, kind=0x0710):
+    """Both ways, before an alignment: digest of the kept one that we would use again, or zeros. Reveals just that."""
+
+    digest: Annotated[bytes, Bytes(32)]
+
+
+def align(live: Live) -> None:
+    """Find the shared rows, or use an alignment again that both sides still hold over unchanged keys."""
+    stored = live.state.get_arrays("alignment")
+    if "align" in live.done:
+        if stored is None:
+            raise InternalError("the alignment of this run is gone from its folder", hint="run again with --new")
+        live.alignment = alignments.from_arrays(stored)
+        return
+    held = None if live.realign or stored is not None else alignments.load(live)
+    offer = Offer(held.digest if held else bytes(32))
+    if live.channel.swap(offer).digest == offer.digest and held is not None:
+        live.progress.note("uses the alignment of an earlier run again: both sides found their keys unchanged")
+        for what, to in alignments.opened_to(live):
+            live.guard.disclose(what, to, len(held.rows))
+        live.alignment, live.reused = held, True
+        live.state.put_arrays("alignment", alignments.to_arrays(held))
+        live.kept("align")
+        return
+    table = dict(live.job.align.tables)[live.us]
+    spec = table_spec(live.home, table)
+    store = psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
+    identifiers = None
+    if not psi.prepared(store):
+        source = open_table(live.home, table)
+        columns = key_columns(spec)
+        batches = source.scan([column.name for column in columns])
+        identifiers = psi.from_batches(batches, columns, duplicates=live.job.align.duplicates or spec.duplicates)
+        live.state.put_json(
+            "identifiers",
+            {
+                "rows": identifiers.total,
+                "distinct": len(identifiers.items),
+                "nulls": identifiers.nulls,
+                "unreadable": identifiers.failures,
+                "duplicates": identifiers.duplicates,
+            },
+        )
+    mine, other = live.catalogues[live.index], live.catalogues[1 - live.index]
+    terms = psi.Terms(
+        live.state.run,
+        live.salt,
+        live.job.align.learns,
+        our_min_size=mine.min_size,
+        their_min_size=other.min_size,
+    )
+    found = psi.match(identifiers, live.channel, live.guard, terms, store=store, progress=live.progress.step)
+    live.alignment = found
+    live.state.put_arrays("alignment", alignments.to_arrays(found))
+    live.kept("align")
+    store.wipe()
+    alignments.keep(live, found)
+
+
+def analyse(live: Live) -> None:
+    """Answer each item of `analyse` in the job's order."""
+    for place, item in enumerate(live.job.analyse):
+        unit = f"analyse-{item.name}"
+        if unit not in live.done:
+            answer = _answer(live, item)
+            if answer is not None:
+                live.state.put_json(unit, answer)
+            live.kept(unit)
+        live.progress.step(place + 1, len(live.job.analyse), item.name)
+
+
+def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
+    alignment = _aligned(live)
+    context = asked.context(live.job, item, live.catalogues, len(alignment.rows))
+    if item.sql is not None:
+        plan = sql.plan(item.sql, context)
+        result = sql.execute(plan, _local(live, plan), live.engine)
+        if result is None:
+            return None
+        return {
+            "columns": list(result.columns),
+            "rows": [dict(row) for row in result.rows],
+            "suppressed_groups": result.suppressed_groups,
+        }
+    wanted = statistics.plan(dict(item.statistics), dict(live.job.align.tables), context)
+    values = statistics.execute(wanted, _local(live, wanted.plan), live.engine)
+    return None if values is None else {"statistics": values}
+
+
+def _local(live: Live, plan: sql.Plan) -> sql.LocalColumns:
+    """Our local step, evaluated over our aligned rows."""
+    table = dict(live.job.align.tables)[live.us]
+    used = sorted({use.column for use in plan.request.uses if use.party == live.us and use.use != "join"})
+    rows = read_aligned(open_table(live.home, table), used, _aligned(live).rows)
+    return evaluate(rows, plan.local[live.us], sql.TABLE)
+
+
+def train(live: Live) -> None:
+    """Train our half of the model together with the peer."""
+    if "train" in live.done:
+        return
+    spec = asked.train_spec(live.job)
+    names = list(spec.features[live.us])
+    if spec.label_holder == live.us:
+        names.append(spec.label[1])
+    checkpoints = vfl.FileCheckpoints(live.state.folder / "passes")
+    most = spec.passes or vfl.plan(spec, len(_aligned(live).rows)).passes
+    fitted = vfl.train(
+        live.engine,
+        _features(live, names),
+        spec,
+        _aligned(live).digest,
+        checkpoints,
+        lambda number, told: live.progress.step(number, most, told),
+    )
+    live.state.put_json(
+        "model",
+        {
+            "id": hashlib.sha256(b"tallystick/v1/pipelines/model/" + live.state.run.encode()).hexdigest()[:16],
+            "half": fitted.model.to_json(),
+            "metrics": fitted.metrics.as_dict(),
+            "passes": fitted.passes,
+            "converged": fitted.stopped,
+            "trained": time.time(),
+        },
+    )
+    live.kept("train")
+    live.state.forget("passes")
+
+
+def score(live: Live) -> None:
+    """Open a score for every aligned row to its receiver, who writes it where the job or its home says."""
+    if live.job.score is None or "score" in live.done:
+        return
+    kept = live.state.get_json("model")
+    if kept is None:
+        raise InternalError("the model of this run is gone from its folder", hint="run again with --new")
+    model = vfl.ModelHalf.from_json(kept["half"])
+    columns = _features(live, list(model.features))
+    values = prepare.standardise(columns, np.array(model.means), np.array(model.sds), model.winsorise)
+    receiver = live.job.score.receiver
+    target = _score_sink(live) if receiver == live.us else None
+    found = vfl.score(live.engine, model, values, receiver)
+    if found is not None and target is not None:
+        sink, previous = target
+        receipt = sink.write(_score_table(live, found), previous)
+        live.keep_receipt(_score_url(live), asdict(receipt))
+        live.state.put_json("scores", asdict(receipt))
+    live.kept("score")
+
+
+def _score_table(live: Live, scores: np.ndarray) -> pa.Table:
+    alignment, job = _aligned(live), live.job
+    if job.train is None:
+        raise InternalError("a job that scores without training")
+    table = dict(job.align.tables)[live.us]
+    spec = table_spec(live.home, table)
+    keys = read_aligned(open_table(live.home, table), spec.key[0], alignment.rows)
+    test = prepare.split(len(alignment.rows), job.train.test_fraction, alignment.digest)
+    taken = {name: keys.column(name) for name in keys.column_names}
+    return pa.table(taken | {"score": pa.array(scores), "split": pa.array(np.where(test, "test", "train"))})
+
+
+def _score_url(live: Live) -> str:
+    """Where scores go: by the job at the party that runs it, else to results/<job>/."""
+    told = live.job.score.to if live.job.score and live.ours else None
+    return told or f"parquet:results/{live.job.name}/scores.parquet"
+
+
+def _score_sink(live: Live) -> tuple[Sink, Receipt | None]:
+    url = _score_url(live)
+    sink = open_sink(url, live.home.root)
+    known = live.receipt(url)
+    previous = Receipt(**known) if known else None
+    sink.check(previous)
+    return sink, previous
+
+
+def _features(live: Live, names: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Columns of our aligned rows as (values, valid): numbers as they are, decimals as floats, missing as 0."""
+    table = read_aligned(open_table(live.home, dict(live.job.align.tables)[live.us]), names, _aligned(live).rows)
+    found = {}
+    for name in names:
+        column = table.column(name)
+        valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False))
+        kind = column.type
+        if pa.types.is_decimal(kind):
+            column = column.cast(pa.float64())
+        if pa.types.is_boolean(kind):
+            column = column.cast(pa.int8())
+        if pa.types.is_temporal(kind) or pa.types.is_string(kind):
+            raise DataError(
+                f"column {name} is {kind}: texts and dates can be no feature or label",
+                party=live.us,
+                hint="encode it first: one-hot (a 0/1 column for each category) or weight of evidence (WOE)",
+            )
+        found[name] = (np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False)), valid)
+    return found
+
+
+def _aligned(live: Live) -> psi.Alignment:
+    if live.alignment is None:
+        raise InternalError("a stage before the alignment")
+    return live.alignment
+
+
+STAGES = {"align": align, "analyse": analyse, "train": train, "score": score}

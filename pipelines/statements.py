@@ -1,0 +1,56 @@
+"""SQL text before it is planned: split into statements, and which tables of which parties it names."""
+
+from __future__ import annotations
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType
+
+from party.errors import UsageError
+
+__all__ = ["split_statements", "tables_of"]
+
+_DIALECT = "duckdb"
+
+
+def split_statements(text: str) -> list[str]:
+    """The statements of a text, split at semicolons outside of quotes and comments. UsageError when it cannot be read."""
+    found, start = [], 0
+    try:
+        tokens = sqlglot.tokenize(text, read=_DIALECT)
+    except SqlglotError as error:
+        raise _unreadable(error) from None
+    for token in tokens:
+        if token.token_type == TokenType.SEMICOLON:
+            found.append(text[start : token.start])
+            start = token.end + 1
+    found.append(text[start:])
+    return [statement.strip() for statement in found if statement.strip()]
+
+
+def tables_of(sql: str) -> dict[str, str]:
+    """party -> table, for every `party.table` named; UsageError when it cannot be read or names two of one party."""
+    try:
+        tree = sqlglot.parse_one(sql, dialect=_DIALECT)
+    except SqlglotError as error:
+        raise _unreadable(error) from None
+    found: dict[str, str] = {}
+    for table in tree.find_all(exp.Table):
+        if not table.db:
+            raise UsageError(
+                f"the table {table.name!r} names no party", hint="write party.table, such as bank.customers"
+            )
+        if found.setdefault(table.db, table.name) != table.name:
+            raise UsageError(f"a query reads one table of {table.db}", hint="ask two queries")
+    return found
+
+
+def _unreadable(error: SqlglotError) -> UsageError:
+    told = error.errors[0] if getattr(error, "errors", None) else {}
+    line = told.get("line")
+    return UsageError(
+        "this SQL cannot be read"
+        + (f": line {line}, column {told.get('col')}: {told.get('description')}" if line else ""),
+        hint="one SELECT ... FROM a JOIN b ON ...",
+    )

@@ -1,0 +1,285 @@
+"""The verbs about jobs and runs: plan, run, query, runs, show, report, cancel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from party.errors import InternalError, TallyError, UsageError
+from party.home import Home
+from pipelines.job import Align, Analysis, Job
+from pipelines.progress import Progress
+from pipelines.runs import RunState, find_resumable, list_runs, new_run_id
+
+__all__ = ["cancel", "plan", "query", "query_stdin", "report", "run", "runs", "show"]
+
+
+def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
+    """`tally plan`: what would happen; nothing runs and nothing is decided."""
+    from party.policy import decide
+    from pipelines import asked
+    from pipelines.link import dial
+    from pipelines.spec import read_job
+
+    home = Home.open(path)
+    job = read_job(file, home.party.name)
+    peer = job.other(home.party.name)
+    if offline:
+        raise UsageError(
+            "`--offline` needs a catalogue kept from an earlier connection, which comes with a later release"
+        )
+    with dial(home, peer) as link:
+        link.close()
+    catalogues = link.catalogues(job.parties)
+    request = asked.request(job, catalogues)
+    ours = decide(home.policy.towards(peer), home.party.name, peer, request)
+    granted = {(table.name, column.name): column.grants for table in link.theirs.tables for column in table.columns}
+    theirs = sorted(
+        f"{use.table}.{use.column} needs `{use.use}`"
+        for use in request.uses
+        if use.party == peer and use.use not in granted.get((use.table, use.column), frozenset())
+    )
+    return {
+        "job": job.name,
+        "peer": peer,
+        "stages": [name for name in ("align", "analyse", "train", "score") if getattr(job, name)],
+        "explain": asked.explain(job, catalogues),
+        "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
+        "missing": {home.party.name: list(ours), peer: theirs},
+    }
+
+
+def plan_text(result: dict[str, Any]) -> str:
+    """The plan for people."""
+    lines = [f"{result['job']} with {result['peer']}: {', '.join(result['stages'])}"]
+    lines += [f"  {line}" for line in result["explain"]]
+    for party, missing in result["missing"].items():
+        lines += [f"missing at {party}: {line}" for line in missing]
+    return "\n".join(lines)
+
+
+def run(path: Path, file: Path, direct: bool, new: bool) -> dict[str, Any]:
+    """`tally run`: as a Prefect flow, or with `--direct` the same stages without it."""
+    from pipelines.execute import keep_job
+    from pipelines.spec import read_job
+
+    home = Home.open(path)
+    job = read_job(file, home.party.name)
+    digest = keep_job(home, job)
+    return run_kept(home, digest, direct=direct, new=new)
+
+
+def run_kept(home: Home, digest: str, *, direct: bool, new: bool, server: Any = None) -> dict[str, Any]:
+    """Run the kept job of this digest; `server` is a Prefect server begun earlier."""
+    from pipelines import execute, prefect_server
+    from pipelines.link import dial
+
+    job = execute.kept_job(home, digest)
+    if job.score and job.score.to and job.score.receiver == home.party.name:
+        check_sink(home, job)
+    resumed = None if new else find_resumable(home.state / "runs", digest)
+    if resumed is not None:
+        print(f"resumes run {resumed.run}; `--new` starts afresh", file=sys.stderr, flush=True)
+    if direct:
+        with dial(home, job.other(home.party.name)) as link:
+            result = execute.run_job(link, job, Progress(), new=new)
+            link.close()
+        return result
+    with prefect_server.find(home.state, server):
+        from pipelines import flow_runs
+        from pipelines.flows import pipeline
+
+        if new:
+            flow_runs.abandon_earlier(home, digest)
+        name = resumed.run if resumed else new_run_id()
+        pipeline(str(home.root), digest, name)
+        return flow_runs.result_of(home, name)
+
+
+def check_sink(home: Home, job: Job) -> None:
+    """Refuse a score path that cannot be written before anything runs."""
+    from connectors import Receipt, open_sink
+    from pipelines.live import receipt_of
+
+    if job.score and job.score.to:
+        known = receipt_of(home, job.name, job.score.to)
+        open_sink(job.score.to, home.root).check(Receipt(**known) if known else None)
+
+
+def result_text(result: dict[str, Any]) -> str:
+    """A result for people."""
+    from pipelines import results
+
+    return results.text(result)
+
+
+def query_job(home: Home, peer: str, sql: str) -> Job:
+    """A job that asks one statement; its tables are read off the statement."""
+    from pipelines.statements import tables_of
+
+    found = tables_of(sql)
+    us = home.party.name
+    if set(found) != {us, peer}:
+        raise UsageError(
+            f"a query joins one table of {us} with one of {peer}, not of {', '.join(found) or 'nobody'}",
+            hint=f"FROM {us}.TABLE a JOIN {peer}.TABLE b ON a.KEY = b.KEY",
+        )
+    job = Job("query", us, Align(tuple(found.items()), "both"), (Analysis("query", (us,), sql),))
+    job.check()
+    return job
+
+
+def ask(link: Any, sql: str, realign: bool) -> dict[str, Any]:
+    """One statement over an open link."""
+    from pipelines import execute
+
+    job = query_job(link.home, link.peer, sql)
+    before = (link.channel.counters.sent, link.channel.counters.received)
+    result = execute.run_job(link, job, Progress(quiet=not sys.stderr.isatty()), new=True, realign=realign)
+    return {
+        "run": result["run"],
+        "columns": result["columns"]["query"],
+        "rows": result["queries"]["query"],
+        "suppressed_groups": result["suppressed_groups"]["query"],
+        "timings": result["timings"],
+        "bytes": {
+            "sent": link.channel.counters.sent - before[0],
+            "received": link.channel.counters.received - before[1],
+        },
+        "alignment": {"rows": result["rows"], "reused": result["details"]["alignment"]["reused"]},
+    }
+
+
+def query(path: Path, peer: str, sql: str, output: Path | None, realign: bool) -> dict[str, Any]:
+    """`tally query`: one statement."""
+    from pipelines.link import dial
+
+    home = Home.open(path)
+    sink = _output(output)
+    query_job(home, peer, sql)
+    with dial(home, peer) as link:
+        result = ask(link, sql, realign)
+        link.close()
+    if sink is not None:
+        import pyarrow as pa
+
+        rows = result["rows"]
+        sink.write(pa.table({name: [row[name] for row in rows] for name in result["columns"]}))
+    return result
+
+
+def _output(output: Path | None) -> Any:
+    from connectors import open_sink
+
+    if output is None:
+        return None
+    kind = output.suffix.lstrip(".")
+    if kind not in ("csv", "parquet"):
+        raise UsageError(f"{output}: unknown kind of file", hint="end it in .csv or .parquet")
+    sink = open_sink(f"{kind}:{output.absolute()}", Path.cwd(), inside=False)
+    sink.check()
+    return sink
+
+
+def query_stdin(path: Path, peer: str, realign: bool) -> None:
+    """`tally query -`: statements from stdin, split at `;`, one JSON document a line, over one connection."""
+    from pipelines.statements import split_statements
+    from pipelines.link import dial
+
+    home = Home.open(path)
+    statements = split_statements(sys.stdin.read())
+    if not statements:
+        raise UsageError("no statement on stdin")
+    for statement in statements:
+        query_job(home, peer, statement)
+    with dial(home, peer) as link:
+        for statement in statements:
+            print(json.dumps(ask(link, statement, realign)), flush=True)
+            realign = False
+        link.close()
+
+
+def query_text(result: dict[str, Any]) -> str:
+    """A query's rows for people."""
+    from pipelines.results import table_text
+
+    lines = [table_text(result["columns"], result["rows"])]
+    if result["suppressed_groups"]:
+        lines.append(f"({result['suppressed_groups']} groups not shown: empty, or under the minimum of rows)")
+    return "\n".join(lines)
+
+
+def runs(path: Path) -> list[dict[str, Any]]:
+    """`tally runs`."""
+    return list_runs(Home.open(path).state / "runs")
+
+
+def runs_text(found: list[dict[str, Any]]) -> str:
+    """The list for people."""
+    lines = []
+    for status in found:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(status["started"]))
+        side = "ours" if status.get("ours") else f"of {status['peer']}"
+        where = f" at {status['stage']}" if status["status"] != "done" and status.get("stage") else ""
+        lines.append(f"{status['run']}  {began}  {status['job']:20} {side:12} {status['status']}{where}")
+    return "\n".join(lines) or "no runs yet"
+
+
+def show(path: Path, name: str) -> dict[str, Any]:
+    """`tally show`."""
+    home = Home.open(path)
+    state = RunState(home.state / "runs", name)
+    status = state.status
+    if status["status"] == "running" and state.holder() is None:
+        status["status"] = "broken"
+    return {"status": status, "result": state.get_json("result")}
+
+
+def show_text(found: dict[str, Any]) -> str:
+    """One run for people."""
+    status = found["status"]
+    lines = [f"{key}: {value}" for key, value in status.items() if value is not None and key != "error"]
+    if status.get("error"):
+        lines += [f"error: {status['error']['message']}", f"  try: {status['error']['hint'] or '-'}"]
+    return "\n".join([*lines, "", result_text(found["result"])] if found["result"] else lines)
+
+
+def report(path: Path, name: str) -> dict[str, Any]:
+    """`tally report`."""
+    from pipelines.report import write_report
+
+    home = Home.open(path)
+    return {"run": name, "report": str(write_report(home, RunState(home.state / "runs", name)))}
+
+
+def cancel(path: Path, name: str) -> dict[str, Any]:
+    """`tally cancel`: the process that holds the run is told to stop; it tells the peer."""
+    state = RunState(Home.open(path).state / "runs", name)
+    status = state.status
+    if status["status"] == "done":
+        raise UsageError(f"run {name} is done already")
+    holder = state.holder()
+    if holder is not None:
+        os.kill(holder, signal.SIGTERM)
+        end = time.monotonic() + 10
+        while state.holder() is not None:
+            if time.monotonic() > end:
+                raise InternalError(f"process {holder} does not stop", hint=f"kill -9 {holder}; the run can be resumed")
+            time.sleep(0.05)
+    state.update(status="cancelled", ended=time.time())
+    return {"run": name, "status": "cancelled"}
+
+
+def first_error(error: BaseException) -> TallyError:
+    """The error of ours behind what Prefect raised."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, TallyError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return InternalError(f"Prefect failed: {type(error).__name__}", hint="`tally run JOB --direct` works without it")
