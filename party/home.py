@@ -192,8 +192,7 @@ class Home:
             matches = theirs is not None and (theirs.address, theirs.fingerprint) == (address, card.fingerprint)
             return matches and found == others and replace(new, peers=old.peers) == old
 
-        store_peer(self.keys, card, replace=change)
-        self._change(edit, wanted)
+        self._change(edit, wanted, lambda: store_peer(self.keys, card, replace=change))
         return Home.open(self.root)
 
     def remove_peer(self, name: str) -> Home:
@@ -246,8 +245,16 @@ class Home:
             replace_file(path, text.encode())
         return Home.open(self.root)
 
-    def _change(self, edit: Callable[[str, PartyFile], str], wanted: Callable[[PartyFile, PartyFile], bool]) -> None:
-        """Edit party.yaml as it is now; FileError, and nothing written, unless the result says what is wanted."""
+    def _change(
+        self,
+        edit: Callable[[str, PartyFile], str],
+        wanted: Callable[[PartyFile, PartyFile], bool],
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Edit party.yaml as it is now; FileError, and nothing written, unless the result says what is wanted.
+
+        `first` is done when the result is right and not yet in place.
+        """
         path = self.root / "party.yaml"
         with _locked(self.root):
             old = load_party(path)
@@ -258,6 +265,7 @@ class Home:
                     "this file is written in a way that cannot be changed here", file=str(path),
                     hint="make the change by hand; docs/reference/party-yaml.md shows the lines",
                 )  # fmt: skip
+            first()
             replace_file(path, text.encode())
 
 

@@ -221,7 +221,7 @@ def test_a_layout_that_cannot_be_changed_is_refused_and_left_alone(bank: Home, t
         Home.open(bank.root).add_peer(card(tmp_path))
     with pytest.raises(FileError, match="cannot be changed here"):
         Home.open(bank.root).remove_peer("a")
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before and not list((bank.keys / "peers").glob("*.pem"))
     with pytest.raises(UsageError, match="has no"):
         edits.remove_entry(HEAD, "peers", "telco", "party.yaml")
 
