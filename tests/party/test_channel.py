@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import itertools
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -245,11 +247,15 @@ def test_an_abort_overtakes_what_is_queued_on_both_sides(monkeypatch: pytest.Mon
 def test_a_signal_handler_can_end_a_wait() -> None:
     bank, telco = memory_pair()
     start = time.monotonic()
-    timer = threading.Timer(0.05, bank.interrupt, [Interrupted("stopped by SIGTERM")])
-    timer.start()
-    with pytest.raises(Interrupted, match="SIGTERM") as caught:
-        bank.recv(Number)
-    timer.join()
+    old = signal.signal(signal.SIGUSR1, lambda number, frame: bank.interrupt(Interrupted("stopped by SIGUSR1")))
+    timer = threading.Timer(0.05, os.kill, [os.getpid(), signal.SIGUSR1])
+    try:
+        timer.start()
+        with pytest.raises(Interrupted, match="SIGUSR1") as caught:
+            bank.recv(Number)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, old)
     bank.abort(caught.value)
     assert time.monotonic() - start < 2
     with pytest.raises(NetworkError, match="stopped at bank"):
