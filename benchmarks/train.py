@@ -1,6 +1,7 @@
 """Seconds, bytes and messages of split training, two processes over mutual TLS on loopback.
 
-    python benchmarks/train.py [--rows 24000] [--columns 13 10] [--passes N] [--data FOLDER --table default_credit] [--json]
+    python benchmarks/train.py [--rows 24000] [--columns 13 10] [--passes N]
+        [--data FOLDER --table default_credit] [--json]
 
 Without --data a synthetic table with labels from both sides. Prints the machine, the active kernel, and passes until
 the training stopped by itself (or --passes), beside scikit-learn's weights on the same rows.

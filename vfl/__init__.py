@@ -1,5 +1,6 @@
 """One model, split by columns: logistic regression trained and scored on shares."""
 
+from vfl.estimator import SplitLogisticRegression
 from vfl.metrics import Metrics, auc, ks, log_loss
 from vfl.model import ModelHalf
 from vfl.score import score
@@ -15,6 +16,7 @@ __all__ = [
     "Metrics",
     "ModelHalf",
     "Plan",
+    "SplitLogisticRegression",
     "TrainSpec",
     "auc",
     "ks",

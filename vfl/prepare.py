@@ -24,6 +24,7 @@ __all__ = [
     "Prepared",
     "Whitened",
     "check_columns",
+    "check_label",
     "labels",
     "prepare",
     "split",
@@ -136,6 +137,15 @@ def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int) -> None:
             f"only {varied} of our features vary over the training rows; with fewer than {LEAST_FEATURES} a score"
             " would show single columns",
             hint="add features",
+        )
+
+
+def check_label(label: np.ndarray, min_rows: int) -> None:
+    """Refuse training labels with fewer than min_rows rows of either class: weights would speak of single rows."""
+    if min(int(label.sum()), len(label) - int(label.sum())) < max(1, min_rows):
+        raise DataError(
+            "one class of the label has fewer training rows than min_rows: the model would speak of single rows",
+            hint="align more rows, or pool rare outcomes",
         )
 
 

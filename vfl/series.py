@@ -22,7 +22,7 @@ __all__ = ["PERIODS", "Series", "Window", "guard", "loss", "residual", "window"]
 
 PERIODS = (32, 64, 128, 256)
 _RETURN_WEIGHT = 3e-4  # of a squared error in the return zone, against 1 inside the window
-_GRID = 64  # points of the fit for each unit of the margin
+_POINTS = 4096  # of the fit, over one period
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def guard(period: int) -> Series:
 
 def _fit(period: int, function: Callable[[np.ndarray], np.ndarray]) -> Series:
     at = window(period)
-    points = at.low + np.arange(period * _GRID) / _GRID
+    points = at.low + np.arange(_POINTS) * (period / _POINTS)
     inside = points <= at.high
     target = np.empty_like(points)
     target[inside] = function(points[inside])

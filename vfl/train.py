@@ -95,6 +95,8 @@ def train(
     ready = prepare.prepare(features, test, spec.winsorise)
     prepare.check_columns(ready, test, engine.guard.min_rows)
     arithmetic = Secure(engine, prepare.MATRIX_BITS)
+    if label is not None:
+        prepare.check_label(label[~test], engine.guard.min_rows)
     settings = Settings(spec.l2, spec.tolerance, spec.passes, first_period(spec.winsorise))
     ours = None if label is None else label[~test]
     theirs = len(spec.features[engine.channel.peer]) + (label is None)

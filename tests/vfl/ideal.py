@@ -55,8 +55,12 @@ class Ideal:
     def _meet(self, value: Any, compute: Callable[[Any, Any], tuple[Any, Any]]) -> Any:
         self.calls += 1
         if self.cut_after is not None and self.calls > self.cut_after:
+            self.table.answers[1 - self.index].put(ConnectionError("the other side is gone"))
             raise ConnectionError("cut")
-        return self.table.meet(self.index, value, compute)
+        answer = self.table.meet(self.index, value, compute)
+        if isinstance(answer, ConnectionError):
+            raise answer
+        return answer
 
     def _shares(self, value: np.ndarray, modulus: int = WORDS) -> tuple[np.ndarray, np.ndarray]:
         mask = self.table.words(value.shape, modulus)

@@ -1,0 +1,43 @@
+"""Declared bytes and messages of a pass against counted ones, on the real engine."""
+
+import numpy as np
+
+from tests.vfl import tables
+from tests.vfl.real import Pair
+from vfl import passes, prepare, schedule, series, spec
+from vfl.secure import Secure
+from vfl.state import State
+
+
+def test_a_pass_costs_what_it_declares():
+    ours, theirs, label = tables.synthetic(1200, 3, 3)
+    white = [prepare.whiten(ours, 1.0, intercept=True), prepare.whiten(theirs, 1.0, intercept=False)]
+    scales = schedule.Scales(min(w.scale for w in white), schedule.slot_bits(1200), white[0].exponent)
+    sides = [passes.ours(white[0], label, 3, scales, 1e-6), passes.ours(white[1], None, 4, scales, 1e-6)]
+    states = [State(weights=np.zeros((3, 7), dtype=np.uint64), period=64, number=10, k=10) for _ in sides]
+    pair = Pair()
+    counted = []
+    for number in (10, 10, 11):  # the first also exchanges keys; pass 12 also checks
+        for state in states:
+            object.__setattr__(state, "number", number)
+        pair.run(
+            lambda engine: passes.one_pass(Secure(engine, prepare.MATRIX_BITS), sides[0], states[0]),
+            lambda engine: passes.one_pass(Secure(engine, prepare.MATRIX_BITS), sides[1], states[1]),
+        )
+        counters = [channel.counters for channel in pair.channels]
+        counted.append(
+            (
+                sum(c.received for c in counters),
+                sum(c.messages_received for c in counters),
+                max(c.rounds for c in counters),
+            )
+        )
+    (bytes_, messages, rounds), (checked, checked_messages, checked_rounds) = (
+        np.subtract(counted[1], counted[0]),
+        np.subtract(counted[2], counted[1]),
+    )
+    declared = spec.pass_bytes(1200, 7, series.window(64).harmonics, scales.slots)
+    assert abs(bytes_ - declared) < 0.02 * declared
+    assert messages <= 20 and rounds <= 8
+    assert checked - bytes_ < 0.25 * declared
+    assert checked_messages <= messages + 50 and checked_rounds <= rounds + 25

@@ -1,0 +1,84 @@
+"""What a training job asks for, opens and refuses."""
+
+from dataclasses import replace
+
+import pytest
+
+from party.errors import DataError, PolicyRefused, UsageError
+from party.request import Opening, Use
+from vfl import spec
+from vfl.schedule import Scales, momentum, slot_prime, wider
+
+SPEC = spec.TrainSpec(
+    parties=("bank", "telco"),
+    tables={"bank": "customers", "telco": "subscribers"},
+    label=("bank", "defaulted"),
+    features={"bank": ("balance", "income", "age"), "telco": ("minutes", "bills", "tenure")},
+)
+
+
+def test_request_names_every_column_once_with_its_use():
+    asked = spec.request(SPEC).uses
+    assert Use("bank", "customers", "defaulted", "label") in asked
+    assert Use("telco", "subscribers", "tenure", "feature") in asked
+    assert len(asked) == 7
+
+
+def test_weights_are_opened_to_their_owner_only_and_scores_to_the_receiver_only():
+    asked = spec.request(SPEC, "telco").openings
+    for owner, other in (("bank", "telco"), ("telco", "bank")):
+        assert Opening(spec.weights_name(owner), owner) in asked
+        assert Opening(spec.weights_name(owner), other) not in asked
+    assert Opening(spec.SCORES, "telco") in asked and Opening(spec.SCORES, "bank") not in asked
+    assert Opening(spec.TEST_LOGITS, "bank") in asked and Opening(spec.TEST_LOGITS, "telco") not in asked
+    assert not any(opening.what == spec.SCORES for opening in spec.request(SPEC).openings)
+
+
+@pytest.mark.parametrize("party", ["bank", "telco"])
+def test_fewer_than_three_features_of_a_side_are_refused(party):
+    few = replace(SPEC, features={**SPEC.features, party: ("a", "b")})
+    with pytest.raises(PolicyRefused, match=f"features of {party}"):
+        few.check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"l2": -1.0},
+        {"l2": float("nan")},
+        {"winsorise": 0.0},
+        {"test_fraction": 1.0},
+        {"label": ("shop", "x")},
+        {"features": {"bank": ("defaulted", "b", "c"), "telco": ("a", "b", "c")}},
+        {"features": {"bank": ("b", "b", "c"), "telco": ("a", "b", "c")}},
+    ],
+)
+def test_values_out_of_range_are_usage_errors(change):
+    with pytest.raises(UsageError):
+        replace(SPEC, **change).check()
+
+
+def test_plan_says_who_learns_what_and_warns_without_winsorising():
+    lines = "\n".join(spec.plan(SPEC, 30_000, "telco").lines)
+    assert "telco learns for each aligned row" in lines and "bank's features" in lines
+    assert "no accuracy is promised" not in lines
+    assert "no accuracy is promised" in "\n".join(spec.plan(replace(SPEC, winsorise=None), 30_000).lines)
+
+
+def test_scales_that_do_not_fit_64_bits_are_refused():
+    Scales(15, 9, 7).check()
+    with pytest.raises(DataError, match="64-bit"):
+        Scales(19, 13, 11).check()
+
+
+def test_momentum_and_primes_are_those_of_the_page():
+    assert [momentum(k) for k in (0, 1, 3, 1000)] == [0, 64, 128, 230]
+    for bits in (9, 11, 13):
+        t = slot_prime(bits)
+        assert t >= 2 ** (2 * bits + 3) and t % 2**14 == 1
+
+
+def test_margins_beyond_the_widest_window_are_called_separable():
+    assert wider(64) == 128
+    with pytest.raises(DataError, match="separable"):
+        wider(256)
