@@ -8,6 +8,8 @@ with it, and none outlives us: the kernel sends it SIGTERM when we die (PR_SET_P
 Memory: RLIMIT_DATA, three quarters of the machine's by default: a worker that grows beyond gets MemoryError and takes
 nothing else down. Not RLIMIT_AS, which counts address space that numpy, Arrow and thread arenas reserve and never use.
 What a peer can make us hold is bounded far below, by the channel's own caps.
+
+A little over 250 lines: one class whose signal handling, caps and reaping are only safe to read together.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ object without a lock). A lock around blocking socket calls would let a silent p
 on memory under a lock held for computing only, and each thread does its own socket calls outside of it. Only who
 writes (one thread at a time: the channel sees to it) takes bytes from OpenSSL's output, which is a queue: what reading
 produces (answers to key updates) leaves before the next record, in order. Source: RFC 8446 sections 4.6.3 and 5.3.
+
+Longer than 250 lines because a failed handshake must tell its user what to try, and the reasons stand beside the calls.
 """
 
 from __future__ import annotations
