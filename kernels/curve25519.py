@@ -12,6 +12,7 @@ Sources: RFC 7748 section 5; RFC 9380 suite curve25519_XMD:SHA-512_ELL2_NU_, of 
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 from collections.abc import Sequence
@@ -122,7 +123,9 @@ def _tested() -> None:
 
 @cache
 def _pool() -> Pool:
-    return Pool(_workers())
+    pool = Pool(_workers())
+    atexit.register(pool.close)
+    return pool
 
 
 def _workers() -> int:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
+import select
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -174,6 +178,27 @@ def test_a_dead_worker_is_an_error_and_is_replaced() -> None:
         pool.map([request])
     assert pool.map([request]) == first
     pool.close()
+
+
+def test_no_worker_outlives_a_killed_parent() -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from kernels.curve25519_workers import Pool;"
+        "pool = Pool(1); pool.map([(2, b'', bytes(32))]); print(pool._idle.get().pid, flush=True); sys.stdin.read()"
+    )
+    root = str(Path(__file__).parents[2])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None and parent.stdin is not None
+    watched = os.pidfd_open(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    waiting = select.poll()
+    waiting.register(watched, select.POLLIN)
+    assert waiting.poll(10_000), "the worker is still there"
+    os.close(watched)
+    parent.stdin.close()
+    parent.stdout.close()
 
 
 def test_wrong_shapes_are_refused() -> None:
