@@ -46,17 +46,13 @@ def multiply(scalar: bytes, points: bytes) -> bytes:
 
 def multiply_each(scalars: bytes, points: bytes) -> bytes:
     """X25519(scalar_i, u_i)."""
-    return b"".join(
-        multiply(scalars[at : at + 32], points[at : at + 32]) for at in range(0, len(points), 32)
-    )
+    return b"".join(multiply(scalars[at : at + 32], points[at : at + 32]) for at in range(0, len(points), 32))
 
 
 def base_multiply_each(scalars: bytes) -> bytes:
     """X25519(scalar_i, 9)."""
     private = X25519PrivateKey.from_private_bytes
-    return b"".join(
-        private(scalars[at : at + 32]).public_key().public_bytes_raw() for at in range(0, len(scalars), 32)
-    )
+    return b"".join(private(scalars[at : at + 32]).public_key().public_bytes_raw() for at in range(0, len(scalars), 32))
 
 
 def hash_to_field(items: Sequence[bytes], tag: bytes) -> list[int]:
