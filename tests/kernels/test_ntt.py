@@ -36,7 +36,17 @@ def _inputs(primes: tuple[int, ...]) -> list[np.ndarray]:
     half = np.broadcast_to(column // np.uint64(2), (len(primes), N)).copy()
     half[:, 1::2] += np.uint64(1)
     last = np.eye(1, N, N - 1, dtype=np.uint64).repeat(len(primes), 0)
-    return [random, top, alternating, half, np.zeros_like(top), last]
+    return [random, top, alternating, half, np.zeros_like(top), last, _climbing(primes)]
+
+
+def _climbing(primes: tuple[int, ...]) -> np.ndarray:
+    """Each of the 13 products on the way to place 0 is (p - 1)/2: lazy sums there reach 7 p, the most there can be."""
+    x = np.zeros((len(primes), N), dtype=np.uint64)
+    for row, table in zip(x, (ntt._tables(p) for p in primes), strict=True):
+        row[0] = table.p // 2
+        for layer in range(13):
+            row[N >> (layer + 1)] = table.p // 2 * pow(int(table.root[1 << layer]), -1, table.p) % table.p
+    return x
 
 
 @pytest.mark.parametrize("primes", SETS)
