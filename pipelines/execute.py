@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -176,6 +178,8 @@ def failing(link: Link, state: RunState) -> Iterator[None]:
 
 
 def _unexpected(error: BaseException, link: Link) -> TallyError:
+    if os.environ.get("TALLY_TRACEBACK"):
+        traceback.print_exception(error)
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted", party=link.channel.us)
     if isinstance(error, MemoryError):
