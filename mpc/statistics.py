@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from sqlglot import exp
 
 from mpc.engine import Engine
-from mpc.sql.bind import Scope, bind
+from mpc.sql.bind import bind
 from mpc.sql.execute import execute as execute_plan
 from mpc.sql.local import LocalColumns
 from mpc.sql.plan import build
 from mpc.sql.result import Cell
+from mpc.sql.scope import Scope
 from mpc.sql.types import Aggregate, Context, Expr, Output, Plan, Post, Query
 from party.errors import UsageError
 
-__all__ = ["KINDS", "StatisticsPlan", "Value", "execute", "plan"]
+__all__ = ["KINDS", "Matrix", "StatisticsPlan", "Value", "execute", "plan"]
 
 KINDS = ("count", "sum", "mean", "variance", "std", "covariance", "correlation")
 _FUNCTIONS = {
@@ -37,7 +39,15 @@ _FUNCTIONS = {
 _PAIRS = ("covariance", "correlation")
 _COLUMNS = 64
 
-Value = Cell | dict[str, Cell] | dict[str, list[str] | list[list[Cell]]]
+
+class Matrix(TypedDict):
+    """A covariance or correlation matrix with the names of its rows and columns."""
+
+    columns: list[str]
+    matrix: list[list[Cell]]
+
+
+Value = Cell | dict[str, Cell] | Matrix
 
 
 @dataclass(frozen=True)
@@ -95,8 +105,8 @@ def execute(planned: StatisticsPlan, columns: LocalColumns, engine: Engine) -> d
     found: dict[str, Value] = {}
     for kind, names in planned.parts:
         if kind in _PAIRS:
-            matrix = [[row[_label(kind, *sorted((a, b)))] for b in names] for a in names]
-            found[kind] = {"columns": list(names), "matrix": matrix}
+            matrix: list[list[Cell]] = [[row[_label(kind, *sorted((a, b)))] for b in names] for a in names]
+            found[kind] = Matrix(columns=list(names), matrix=matrix)
         elif len(names) == 1:
             found[kind] = row[_label(kind, names[0])]
         else:
@@ -125,7 +135,9 @@ def _column(name: str, kind: str, scope: Scope) -> Expr:
     if kind == "count":
         return expr
     if expr.kind == "float":
-        raise UsageError(f"{kind} of {name}, a float", hint="declare the column decimal(p,s) in party.yaml: sums are exact")
+        raise UsageError(
+            f"{kind} of {name}, a float", hint="declare the column decimal(p,s) in party.yaml: sums are exact"
+        )
     if expr.kind not in ("integer", "decimal", "bool"):
         raise UsageError(f"{kind} of {name}, a {expr.kind}", hint="statistics take numbers and booleans")
     return expr

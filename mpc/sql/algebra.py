@@ -95,7 +95,9 @@ def number(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
         true, false = truth(expr, parties)
         return true, true + false
     if expr.op == "literal":
-        return (Poly.constant(0), Poly.constant(0)) if expr.kind == "null" else (Poly.constant(int(expr.value or 0)), ONE)
+        return (
+            (Poly.constant(0), Poly.constant(0)) if expr.kind == "null" else (Poly.constant(int(expr.value or 0)), ONE)
+        )
     if len(owners(expr)) == 1:
         return _atom("v", expr, parties), _atom("n", expr, parties)
     if expr.op in ("neg", "scale", "number"):
@@ -160,5 +162,5 @@ def truth(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
         raise UsageError("a condition of constants only is not supported here", hint="write TRUE or FALSE")
     raise UsageError(
         f"the condition {expr.op} compares columns of both parties",
-        hint="conditions across parties join one-sided conditions by AND, OR and NOT; comparisons come in a later version",
+        hint="across parties, AND, OR and NOT join one-sided conditions; comparisons come in a later version",
     )

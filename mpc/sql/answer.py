@@ -82,7 +82,9 @@ def _ranks(plan: Plan, labels: tuple[Labels | None, Labels | None]) -> list[dict
             values: list[Cell] = list(key.domain or ())
         else:
             met = {label[places[key.owner]] for label in told if label}
-            values = sorted((value for value in met if value is not None), key=lambda value: (isinstance(value, str), value))
+            values = sorted(
+                (value for value in met if value is not None), key=lambda value: (isinstance(value, str), value)
+            )
         ranks.append({value: rank for rank, value in enumerate(dict.fromkeys([*values, None]))})
         places[key.owner] += 1
     return ranks

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from sqlglot import exp
 
 from mpc.sql import numbers
+from mpc.sql.scope import Scope, refuse
 from mpc.sql.types import Expr, Kind
-from party.catalogue import Catalogue, Column
 from party.errors import UsageError
 
-__all__ = ["Scope", "bind", "refuse"]
+__all__ = ["bind"]
 
 _YEARS = (-290308, 294247)
 _PARTS = {
@@ -24,78 +23,6 @@ _PARTS = {
     "dayofweek": (0, 6), "isodow": (1, 7), "doy": (1, 366), "hour": (0, 23), "minute": (0, 59),
 }  # fmt: skip
 _TRUNCATIONS = ("year", "quarter", "month", "week", "day", "hour")
-_LATER = (exp.Min, exp.Max, exp.Median, exp.Quantile, exp.PercentileCont, exp.PercentileDisc, exp.Mode)
-
-
-def refuse(node: exp.Expression, hint: str | None = None) -> UsageError:
-    """The error for a construct outside the allow-list."""
-    if isinstance(node, _LATER):
-        name = type(node).__name__.upper()
-        return UsageError(f"{name} is not supported yet", hint="MIN, MAX, MEDIAN and quantiles come in a later version")
-    name = str(node.this) if isinstance(node, exp.Anonymous) else type(node).__name__
-    return UsageError(f"{name} is not supported: {node.sql(dialect='duckdb')[:80]}", hint=hint)
-
-
-@dataclass(frozen=True)
-class Scope:
-    """The two joined tables under their aliases: alias -> (party, table name)."""
-
-    aliases: dict[str, tuple[str, str]]
-    catalogues: tuple[Catalogue, Catalogue]
-
-    def column(self, node: exp.Column) -> Expr:
-        """The granted column that a name means."""
-        self._parts_of(node)
-        found: list[tuple[str, Column]] = []
-        for alias, (party, table) in self.aliases.items():
-            named = node.args.get("table")
-            schema = node.args.get("db")
-            if schema is not None and (str(schema.this) != party or str(named.this) != table):
-                continue
-            if schema is None and named is not None and str(named.this).lower() != alias.lower():
-                continue
-            columns = next(c for c in self.catalogues if c.party == party).table(table)
-            if columns is not None:
-                found += [(party, column) for column in _named(columns.columns, str(node.this.this))]
-        text = node.sql(dialect="duckdb")
-        if not found:
-            raise UsageError(
-                f"no column {text}, or it is not granted to the other party",
-                hint="`tally tables PEER` lists the columns that may be used",
-            )
-        if len(found) > 1:
-            raise UsageError(f"column {text} is ambiguous", hint="write it with its table's alias")
-        return _column(*found[0])
-
-    @staticmethod
-    def _parts_of(node: exp.Column) -> None:
-        if isinstance(node.this, exp.Star) or node.args.get("catalog") is not None:
-            raise refuse(node)
-
-
-def _named(columns: tuple[Column, ...], name: str) -> list[Column]:
-    exact = [column for column in columns if column.name == name]
-    return exact or [column for column in columns if column.name.lower() == name.lower()]
-
-
-def _column(party: str, column: Column) -> Expr:
-    low, high, scale = None, None, 0
-    if column.type in ("integer", "decimal"):
-        low, high = column.low, column.high
-        scale = column.scale if column.type == "decimal" else 0
-        if column.type == "decimal" and (low is None or high is None):
-            low, high = 1 - 10**column.precision, 10**column.precision - 1
-    elif column.type == "bool":
-        low, high = 0, 1
-    domain = Expr("domain", "string", tuple(_value(value) for value in column.domain)) if column.domain else None
-    declared = Expr("declared", "integer", value=column.precision)
-    args = (declared,) if domain is None else (declared, domain)
-    return Expr("column", column.type, args, column.name, party, scale, low, high)
-
-
-def _value(value: str | int | bool) -> Expr:
-    kind: Kind = "bool" if isinstance(value, bool) else "integer" if isinstance(value, int) else "string"
-    return Expr("literal", kind, value=value)
 
 
 def bind(node: exp.Expression, scope: Scope) -> Expr:
@@ -154,7 +81,10 @@ def _divide(op: str) -> Build:
             raise refuse(node, hint="only integers, by a positive integer constant")
         low, high = (None, None) if left.low is None or left.high is None else (left.low, left.high)
         if op == "%":
-            bounds = (None if low is None else min(0, max(low, 1 - divisor)), None if high is None else max(0, divisor - 1))
+            bounds = (
+                None if low is None else min(0, max(low, 1 - divisor)),
+                None if high is None else max(0, divisor - 1),
+            )
             return Expr(op, "integer", (left, right), low=bounds[0], high=bounds[1])
         ends = [None if end is None else (abs(end) // divisor) * (1 if end >= 0 else -1) for end in (low, high)]
         return Expr(op, "integer", (left, right), low=ends[0], high=ends[1])
@@ -355,7 +285,11 @@ def _date_trunc(node: exp.Expression, scope: Scope) -> Expr:
 def _cast(node: exp.Expression, scope: Scope) -> Expr:
     a, to = bind(node.this, scope), node.args["to"]
     target = to.this
-    if target in (exp.DType.DATE, exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ) and a.op == "literal" and a.kind == "string":
+    if (
+        target in (exp.DType.DATE, exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ)
+        and a.op == "literal"
+        and a.kind == "string"
+    ):
         return _moment(str(a.value), "date" if target == exp.DType.DATE else "timestamp", node)
     if target in (exp.DType.INT, exp.DType.BIGINT) and a.kind in ("integer", "bool"):
         return numbers.as_number(a)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mpc.compare import at_least
 from mpc.convert import select, truncate
 from mpc.engine import Engine
+from mpc.linear import Received, Uploaded
 from mpc.opening import open_bits, open_to, protect
 from mpc.sql.answer import Labels, answer
 from mpc.sql.labels import GroupCount, exchange_labels
@@ -102,24 +103,26 @@ class _Run:
         found: dict[tuple[int, int], Words] = {}
         if self.rows == 0:
             return found
-        linear, handles = self.engine.linear, {}
-        for block in dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls):
-            owner, numbers = block
+        linear = self.engine.linear
+        uploaded: dict[tuple[int, ...], Uploaded] = {}
+        received: dict[tuple[int, ...], Received] = {}
+        for owner, numbers in dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls):
             if owner == self.us:
-                handles[block] = linear.upload(self._spread(numbers).astype(np.uint64))
+                uploaded[numbers] = linear.upload(self._spread(numbers).astype(np.uint64))
             else:
-                handles[block] = linear.receive(len(numbers) * self.sizes[owner], self.rows)
+                received[numbers] = linear.receive(len(numbers) * self.sizes[owner], self.rows)
         for call in self.plan.calls:
-            handle, other = handles[call.owner, call.uploaded], 1 - call.owner
+            other = 1 - call.owner
             if call.owner == self.us:
-                shares = linear.inner_owner(handle, len(call.rows) * self.sizes[other], call.bits)
+                columns = len(call.rows) * self.sizes[other]
+                shares = linear.inner_owner(uploaded[call.uploaded], columns, call.bits)
             else:
-                shares = linear.inner_multiplier(handle, self._spread(call.rows), call.bits)
+                shares = linear.inner_multiplier(received[call.uploaded], self._spread(call.rows), call.bits)
             shaped = shares.reshape(len(call.uploaded), self.sizes[call.owner], len(call.rows), self.sizes[other])
-            for i, uploaded in enumerate(call.uploaded):
+            for i, column in enumerate(call.uploaded):
                 for j, row in enumerate(call.rows):
                     cell = shaped[i, :, j, :]
-                    found[(uploaded, row) if call.owner == 0 else (row, uploaded)] = cell if call.owner == 0 else cell.T
+                    found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
         return found
 
     def _local(self, pair: tuple[int, int]) -> Words:
@@ -233,7 +236,9 @@ class _Run:
                 continue
             width = self.plan.quantities[opening.quantity].width
             limbs = words.view(np.int64).tolist()
-            found.append([sum(limb << (width * place) for place, limb in enumerate(cell)) for cell in zip(*limbs)])
+            found.append(
+                [sum(limb << (width * place) for place, limb in enumerate(cell)) for cell in zip(*limbs, strict=True)]
+            )
         return found or None
 
     # --- 6. labels ----------------------------------------------------------------------------------------------
@@ -255,6 +260,6 @@ class _Run:
         for owner in (0, 1):
             receiver = plan.parties[1 - owner]
             if cells_of(plan.keys, owner) is None and receiver in plan.to and visible is not None:
-                groups_shown = visible.reshape(self.sizes).any(axis=1 - owner)
+                groups_shown = np.logical_or.reduce(visible.reshape(self.sizes), axis=1 - owner)
                 found[owner] = exchange_labels(self.engine, plan, owner, found[owner], groups_shown)
         return found[0], found[1]

@@ -83,7 +83,7 @@ def exchange_labels(
 
 
 def _text(value: str | int | bool) -> bytes:
-    return str(value).encode()
+    return (str(value).lower() if isinstance(value, bool) else str(value)).encode()
 
 
 def _value(text: bytes, kind: str) -> str | int | bool:
@@ -94,6 +94,8 @@ def _value(text: bytes, kind: str) -> str | int | bool:
             if str(number) != decoded or not -(2**63) <= number < 2**63:
                 raise ValueError("not a plain number")
             return number
+        if kind == "bool":
+            return {"true": True, "false": False}[decoded]
         return decoded
-    except ValueError:
+    except (ValueError, KeyError):
         raise PeerError("a label of a group is not what its type says") from None

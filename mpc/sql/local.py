@@ -67,7 +67,7 @@ def _read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
         outside = ((values < low) | (values > high)) & (valid == 1)
         if outside.any():
             raise DataError(
-                f"row {int(np.argmax(outside)) + 1} of the aligned rows: {_names(source.expr)} is outside its declared range",
+                f"a value of {_names(source.expr)} is outside its declared range",
                 hint="correct the table, or `range` in party.yaml",
             )
     return values, valid
@@ -123,7 +123,8 @@ def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
         labels = [(*labels[place // len(values)], values[place % len(values)]) for place in seen.tolist()]
         if len(labels) > CELLS:
             raise DataError(
-                f"{key.name} makes more than {CELLS} groups", hint="group by a coarser expression, or declare its domain"
+                f"{key.name} makes more than {CELLS} groups",
+                hint="group by a coarser expression, or declare its domain",
             )
     return Groups(places.astype(np.int64), len(labels), tuple(labels))
 

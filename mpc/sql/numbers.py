@@ -86,7 +86,7 @@ def multiply(left: Expr, right: Expr) -> Expr:
 
 
 def unify(exprs: tuple[Expr, ...], where: str) -> tuple[tuple[Expr, ...], Expr]:
-    """Branches of CASE or COALESCE brought to one kind: the branches, and a bare expression with kind, scale, bounds."""
+    """Branches of CASE or COALESCE brought to one kind: the branches, and a bare expression of kind, scale, bounds."""
     real = [expr for expr in exprs if expr.kind != "null"]
     if not real:
         raise UsageError(f"{where} of NULLs only has no type")

@@ -6,7 +6,8 @@ from sqlglot import errors, exp
 from sqlglot import parse as parse_statements
 
 from mpc.sql import numbers
-from mpc.sql.bind import Scope, bind, refuse
+from mpc.sql.bind import bind
+from mpc.sql.scope import Scope, means, refuse
 from mpc.sql.types import Aggregate, Context, Expr, Output, Post, Query, owners
 from party.errors import UsageError
 
@@ -140,7 +141,7 @@ class _Statement:
                         f"the join condition {part.sql(dialect='duckdb')[:80]} is not supported",
                         hint="join on equality of the declared keys; other conditions go into WHERE",
                     )
-                by_party = {self._key_party(side): str(side.this.this) for side in sides}
+                by_party = {self._key_party(side, scope.aliases): str(side.this.this) for side in sides}
                 if len(by_party) != 2:
                     raise UsageError("a join condition equates a key of one party with the other's")
                 pairs.add((by_party[self.context.parties[0]], by_party[self.context.parties[1]]))
@@ -157,21 +158,17 @@ class _Statement:
                 f"{catalogue.party} ({', '.join(keys)})"
                 for catalogue, keys in zip(self.context.catalogues, declared, strict=True)
             )
-            raise UsageError("the join is not on the declared keys", hint=f"join on {wanted}, column by column in order")
+            raise UsageError(
+                "the join is not on the declared keys", hint=f"join on {wanted}, column by column in order"
+            )
         return declared[0], declared[1]
 
-    def _key_party(self, node: exp.Column) -> str:
-        named = node.args.get("table")
-        for alias, (party, table) in self.scope_aliases().items():
-            if named is not None and str(named.this).lower() in (alias.lower(),):
-                return party
-            if node.args.get("db") is not None and (str(node.args["db"].this), str(named.this)) == (party, table):
+    @staticmethod
+    def _key_party(node: exp.Column, aliases: dict[str, tuple[str, str]]) -> str:
+        for alias, (party, table) in aliases.items():
+            if node.args.get("table") is not None and means(node, alias, party, table):
                 return party
         raise UsageError(f"name the table of the join key {node.sql(dialect='duckdb')[:80]}")
-
-    def scope_aliases(self) -> dict[str, tuple[str, str]]:
-        source, join = self.select.args["from_"].this, self.select.args["joins"][0].this
-        return dict(self._table(node) for node in (source, join))
 
     # --- WHERE and GROUP BY -----------------------------------------------------------------------------------------
 
@@ -241,7 +238,7 @@ class _Statement:
         return node.sql(dialect="duckdb", normalize_functions="lower")[:200]
 
     def _post(self, node: exp.Expression, groups: tuple[Expr, ...]) -> Post:
-        function = _FUNCTIONS.get(type(node)) or (_NAMED.get(str(node.this).lower()) if isinstance(node, exp.Anonymous) else None)
+        function = _function(node)
         if function is not None or isinstance(node, exp.Filter):
             return Post("aggregate", value=self._aggregate(node))
         if isinstance(node, exp.Paren):
@@ -254,7 +251,8 @@ class _Statement:
                 return Post(op, (self._post(node.this, groups), self._post(node.expression, groups)))
         if isinstance(node, exp.Neg) and node.find(exp.AggFunc) is not None:
             return Post("neg", (self._post(node.this, groups),))
-        if isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE and node.find(exp.AggFunc) is not None:
+        to_double = isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE
+        if to_double and node.find(exp.AggFunc) is not None:
             return Post("float", (self._post(node.this, groups),))
         if isinstance(node, (exp.Window, exp.AggFunc)) or node.find(exp.AggFunc) is not None:
             raise refuse(node, hint="of aggregates: + - * / with numbers")
@@ -273,7 +271,7 @@ class _Statement:
         if isinstance(node, exp.Filter):
             condition = self._condition(node.expression.this)
             node = node.this
-        function = _FUNCTIONS.get(type(node)) or (_NAMED.get(str(node.this).lower()) if isinstance(node, exp.Anonymous) else None)
+        function = _function(node)
         if function is None:
             raise refuse(node)
         for name, part in node.args.items():
@@ -283,13 +281,20 @@ class _Statement:
         if not isinstance(node, exp.Anonymous) and node.expressions:
             raise refuse(node, hint=f"{function} takes one expression")
         present = [part for part in parts if part is not None]
-        if function == "count" and len(present) == 1 and isinstance(present[0], exp.Star) and not present[0].args.get("except_"):
+        if (
+            function == "count"
+            and len(present) == 1
+            and type(present[0]) is exp.Star
+            and not any(present[0].args.values())
+        ):
             present = []
         elif function == "count" and not present:
             raise refuse(node, hint="COUNT(*) or COUNT(expression)")
         for part in present:
             if isinstance(part, exp.Distinct):
-                raise UsageError("DISTINCT inside an aggregate is not supported yet", hint="it comes in a later version")
+                raise UsageError(
+                    "DISTINCT inside an aggregate is not supported yet", hint="it comes in a later version"
+                )
         if function != "count" and len(present) != (2 if function in ("covar_samp", "covar_pop", "corr") else 1):
             raise UsageError(f"{function.upper()} has a wrong number of arguments")
         args = tuple(self._argument(part, function) for part in present)
@@ -311,11 +316,18 @@ class _Statement:
             return expr
         if expr.kind == "float":
             raise UsageError(
-                f"{function.upper()} of a float column", hint="declare the column decimal(p,s) in party.yaml: sums are exact"
+                f"{function.upper()} of a float column",
+                hint="declare the column decimal(p,s) in party.yaml: sums are exact",
             )
         if not numbers.numeric(expr) or expr.kind == "null":
             raise UsageError(f"{function.upper()} of {expr.kind}: {node.sql(dialect='duckdb')[:80]}")
         return expr
+
+
+def _function(node: exp.Expression) -> str | None:
+    if isinstance(node, exp.Anonymous):
+        return _NAMED.get(str(node.this).lower())
+    return _FUNCTIONS.get(type(node))
 
 
 def _bare(node: exp.Expression) -> exp.Expression:

@@ -44,7 +44,7 @@ def build(query: Query, context: Context) -> Plan:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
     whats = tuple(opened.what for opened in builder.opened)
     calls = builder.calls()
-    made = Plan(
+    return Plan(
         name=context.name,
         parties=context.parties,
         tables=query.tables,
@@ -65,7 +65,6 @@ def build(query: Query, context: Context) -> Plan:
         local_sql=(_local(builder, 0), _local(builder, 1)),
         explanation=tuple(_explain(context, builder, whats)),
     )
-    return made
 
 
 def _local(builder: Builder, owner: int) -> str:
@@ -134,7 +133,7 @@ def _valid(expr: Expr, parties: tuple[str, str]) -> Poly:
 def _openings_of(
     aggregate: Aggregate, weight: Poly, builder: Builder, what: str, parties: tuple[str, str]
 ) -> tuple[int, tuple[int, ...]]:
-    """The openings of one aggregate: the count of entering rows, and the sums in the order that `result.close` reads."""
+    """The openings of one aggregate: the count of entering rows, and the sums as `result.close` reads them."""
     if aggregate.condition is not None:
         weight = weight * truth(aggregate.condition, parties)[0]
     if aggregate.function == "count":
@@ -174,7 +173,7 @@ def _square(expr: Expr) -> int | None:
     return None if expr.most is None else expr.most**2
 
 
-# --- what is asked for, and what is learnt -----------------------------------------------------------------------------
+# --- what is asked for, and what is learnt ----------------------------------------------------------------------------
 
 
 def _uses(query: Query, context: Context) -> frozenset[Use]:

@@ -82,7 +82,8 @@ class Builder:
         if not wide and (bound >= 2**63 or largest >= 2**62):
             raise overflow(what, max(bound, largest).bit_length() + 1, RANGE_HINT)
         if bound < 2**63 and largest < 2**62:
-            limb = tuple((factor, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for (a, b), factor in poly.terms)
+            terms = ((factor, a, b) for (a, b), factor in poly.terms)
+            limb = tuple((factor, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for factor, a, b in terms)
             made = Quantity((limb,), 0, bound, scale)
         else:
             made = self._cut(what, poly, scale, bound)
@@ -162,9 +163,9 @@ class Builder:
         for uploaded, rows in sorted(partners.items()):
             blocks.setdefault(tuple(rows), []).append(uploaded)
         calls = []
-        for rows, block in blocks.items():
+        for others, block in blocks.items():
             classes: dict[int, list[int]] = {}
-            for row in rows:
+            for row in others:
                 bits = self.features[1 - owner][row].most.bit_length() + 1
                 classes.setdefault(-(-bits // 22), []).append(row)
             for _, members in sorted(classes.items()):
@@ -175,9 +176,9 @@ class Builder:
     def bytes(self, calls: tuple[Call, ...]) -> int:
         """Predicted bytes of the lattice products, both directions."""
         groups = [cells_of(self.keys, owner) or ASSUMED_GROUPS for owner in (0, 1)]
-        blocks = -(-self.rows // BLOCK)
+        height = -(-self.rows // BLOCK)
         uploaded = {(call.owner, call.uploaded) for call in calls}
-        total = sum(len(block) * groups[owner] * blocks * UPLOAD_BYTES for owner, block in uploaded)
+        total = sum(len(block) * groups[owner] * height * UPLOAD_BYTES for owner, block in uploaded)
         for call in calls:
             answers = len(call.uploaded) * len(call.rows) * groups[0] * groups[1]
             total += answers * -(-call.bits // 22) * ANSWER_BYTES

@@ -181,7 +181,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Opened:
-    """One quantity as it is opened: `what` names it to the guard; it is 0 in cells where `gate`, a count, is too small."""
+    """One quantity as it is opened: `what` names it to the guard; 0 in cells where `gate`, a count, is too small."""
 
     what: str
     quantity: int

@@ -61,7 +61,7 @@ def test_matrices_equal_pandas(pair: Pair) -> None:
 
 def test_numbers_equal_pandas(pair: Pair) -> None:
     bank, telco = tables(300, seed=5)
-    asked = {kind: NAMES for kind in ("count", "mean", "variance", "std")} | {"sum": ["bank.balance"]}
+    asked = dict.fromkeys(("count", "mean", "variance", "std"), NAMES) | {"sum": ["bank.balance"]}
     found = run(pair, asked, bank, telco)
     joined = frame(bank, telco)
     assert found["count"] == {name: int(joined[name].count()) for name in NAMES}
