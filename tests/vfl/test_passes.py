@@ -116,7 +116,7 @@ def test_constant_and_duplicated_columns_do_no_harm():
 
 def _states_with_margins(sides, margin, period, rng):
     """States whose weights put every row's logit near margin on its label's side: only the intercept is moved."""
-    (side, white, label), _ = sides
+    side, white, _ = sides[0]
     start = np.zeros(side.weights)
     start[side.block] = np.linalg.pinv(white.transform) @ np.eye(len(side.columns))[0] * margin
     return [
@@ -128,7 +128,8 @@ def test_guard_widens_the_window_when_margins_leave_it_and_is_quiet_otherwise():
     ours, theirs, label = tables.synthetic(1500)
     sides = _sides(ours, theirs, label)
     rng = np.random.default_rng(3)
-    after, sides_seen = _one(sides, _states_with_margins(sides, 18.5, 32, rng))  # rows of class 1: return zone of T = 32
+    # rows of class 1 stand in the return zone of T = 32
+    after, sides_seen = _one(sides, _states_with_margins(sides, 18.5, 32, rng))
     assert after[0].period == after[1].period == 64
     assert after[0].k == 0 and after[0].number == 3 and not after[0].has_loss
     assert sides_seen[0].opened[-1][1][passes.GUARD] == 1
