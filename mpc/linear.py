@@ -2,7 +2,8 @@
 
 The owner encrypts under its own key and uploads; the multiplier multiplies, re-randomises, masks and answers. Three
 forms: inner products (one coefficient sent), matrix times vector (all rows sent), products in slots (modulo a small
-prime). Steps are numbered as in docs/protocols/04-lattice-linear.md.
+prime). Steps are numbered as in docs/protocols/04-lattice-linear.md. The file is over 400 lines because the three
+forms share messages, keys and pacing, and both roles of each are to be read side by side.
 
 What each message reveals, semi-honest peer: PublicKey and Ciphertexts, nothing under ring-LWE but their number;
 Firsts and Rows, values masked by one uniform draw modulo q over noise that hides the multiplier's numbers to at
@@ -110,7 +111,10 @@ class Received:
 class Linear:
     """One side's half of the engine over one channel; keys are made and sent at their first use.
 
-    `index` is 0 for the party named first, 1 for the other; both sides call matching methods in the same order.
+    `index` is 0 for the party named first, 1 for the other. Both sides call matching methods in the same order:
+    `upload` faces `receive`, `inner_owner` faces `inner_multiplier` and so on. (Two uploads that face each other, both
+    received afterwards, work up to 1,024 ciphertexts each; beyond, an upload waits for its reader.) An engine is used
+    by one thread.
     """
 
     def __init__(self, channel: Channel, index: int) -> None:
@@ -262,7 +266,7 @@ class Linear:
     def slots_multiplier(self, factors: np.ndarray, t: int) -> np.ndarray:
         """Our shares modulo t of the same sums, uint64 (outputs, n), for factors uint64 (outputs, h, n) below t."""
         parameters = slot_set(t)
-        if factors.ndim != 3 or factors.dtype != np.uint64:
+        if factors.ndim != 3 or factors.dtype != np.uint64 or not factors.shape[1]:
             raise InternalError(f"slot factors of {factors.dtype}, shape {factors.shape}")
         _check_slots(factors, t)
         outputs, height, n = factors.shape
@@ -412,7 +416,7 @@ def _check_width(values: np.ndarray, bits: int) -> None:
 
 
 def _matrix(values: np.ndarray, dtype: type[np.generic]) -> tuple[np.ndarray, int]:
-    if values.ndim != 2 or values.dtype != dtype or not values.size:
+    if values.ndim != 2 or values.dtype != dtype or not len(values):
         raise InternalError(f"columns of {values.dtype}, shape {values.shape}")
     return values, int(values.shape[1])
 
