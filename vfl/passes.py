@@ -115,9 +115,7 @@ def one_pass(arithmetic: Arithmetic, side: Ours, state: State) -> State:
 
     # 5. Gradient: X'r plus the penalty, at the common scale G.
     data = np.empty(side.weights, dtype=np.uint64)
-    here, there = arithmetic.gradients(
-        side.columns[:, :rows], residual, side.peer_block.stop - side.peer_block.start
-    )
+    here, there = arithmetic.gradients(side.columns[:, :rows], residual, side.peer_block.stop - side.peer_block.start)
     data[side.block] = ring.matmul(side.columns[:, :rows], residual, a_bits=MATRIX_BITS) + here
     data[side.peer_block] = there
     gradient = (data << np.uint64(scales.gradient - scales.matrix - scales.residual)) + (

@@ -131,7 +131,9 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
             f"{receiver} learns for each aligned row its logit to 1/512, the score to 3 decimals: one linear"
             f" combination of {giver}'s features a row"
         )
-    return Plan(tuple(lines), most, each, expected * (0.15 + training * (0.8e-6 * window.harmonics + 0.25e-6 * columns)))
+    return Plan(
+        tuple(lines), most, each, expected * (0.15 + training * (0.8e-6 * window.harmonics + 0.25e-6 * columns))
+    )
 
 
 def first_period(winsorise: float | None) -> int:

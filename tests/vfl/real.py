@@ -32,9 +32,7 @@ class Pair:
         self.engines = [Engine.start(c, g, i) for i, (c, g) in enumerate(zip(self.channels, guards, strict=True))]
 
     def run(self, ours: Callable[[Engine], Any], theirs: Callable[[Engine], Any], timeout: float = 250) -> Any:
-        return run_pair(
-            lambda: ours(self.engines[0]), lambda: theirs(self.engines[1]), *self.channels, timeout=timeout
-        )
+        return run_pair(lambda: ours(self.engines[0]), lambda: theirs(self.engines[1]), *self.channels, timeout=timeout)
 
 
 def valid(columns: np.ndarray, prefix: str = "x") -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpc import ring
-from party.errors import DataError
+from party.errors import DataError, PeerError
 from tests.support import run_pair
 from tests.vfl import ideal, tables
 from vfl import passes, prepare, reference, schedule, series
@@ -119,9 +119,7 @@ def _states_with_margins(sides, margin, period, rng):
     side, white, _ = sides[0]
     start = np.zeros(side.weights)
     start[side.block] = np.linalg.pinv(white.transform) @ np.eye(len(side.columns))[0] * margin
-    return [
-        State(weights=np.stack([w] * 3), period=period, number=2, k=2, has_loss=False) for w in _shared(start, rng)
-    ]
+    return [State(weights=np.stack([w] * 3), period=period, number=2, k=2, has_loss=False) for w in _shared(start, rng)]
 
 
 def test_guard_widens_the_window_when_margins_leave_it_and_is_quiet_otherwise():
@@ -186,6 +184,16 @@ def test_only_check_bits_scale_and_own_weights_are_opened():
             f"train: weights of {side.us}",
         }
         assert not any(other.us in what for what, _ in side.opened)
+
+
+def test_a_peer_with_other_columns_than_agreed_broke_the_protocol():
+    ours, theirs, label = tables.synthetic(200)
+    a, b = ideal.pair(10)
+    with pytest.raises(PeerError, match="5 columns where 6"):
+        run_pair(
+            lambda: fit_weights(a, (ours, label, 6), Settings(), MemoryCheckpoints()),
+            lambda: fit_weights(b, (theirs, None, 6), Settings(), MemoryCheckpoints()),
+        )
 
 
 def test_too_few_rows_and_one_class_are_refused():
