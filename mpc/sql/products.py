@@ -7,8 +7,12 @@ digits' sums are joined on shares before anything is opened.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from mpc.lattice import HIDING_BITS, NARROW, hiding_bits
+from mpc.linear import limb_count
+from mpc.ring import LIMB_BITS
 from mpc.sql.algebra import Poly, Side
 from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Quantity, Source
 from party.errors import UsageError
@@ -141,7 +145,23 @@ class Builder:
             calls = self._calls(pairs, owner)
             width = max(self.features[owner][pair[owner]].most for pair in pairs)
             options.append((self.bytes(calls), -width, owner, calls))
-        return min(options, key=lambda option: option[:3])[3]
+        calls = min(options, key=lambda option: option[:3])[3]
+        self._check_hiding(calls)
+        return calls
+
+    def _check_hiding(self, calls: tuple[Call, ...]) -> None:
+        """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""
+        groups = math.prod(cells_of(self.keys, owner) or ASSUMED_GROUPS for owner in (0, 1))
+        told = 0.0
+        for call in calls:
+            answers = len(call.uploaded) * len(call.rows) * groups * limb_count(call.bits)
+            told += 2.0 ** -hiding_bits(NARROW, max(self.rows, 1), min(call.bits, LIMB_BITS), answers)
+        if told > 2.0**-HIDING_BITS:
+            raise UsageError(
+                f"the products of this statement would leave {-math.log2(told):.0f} bits of hiding,"
+                f" {HIDING_BITS:.0f} are required",
+                hint="ask for fewer groups or fewer aggregates in one statement",
+            )
 
     def _joint(self) -> list[tuple[int, int]]:
         pairs: set[tuple[int, int]] = set()
@@ -167,7 +187,7 @@ class Builder:
             classes: dict[int, list[int]] = {}
             for row in others:
                 bits = self.features[1 - owner][row].most.bit_length() + 1
-                classes.setdefault(-(-bits // 22), []).append(row)
+                classes.setdefault(limb_count(bits), []).append(row)
             for _, members in sorted(classes.items()):
                 bits = max(self.features[1 - owner][row].most.bit_length() + 1 for row in members)
                 calls.append(Call(owner, tuple(block), tuple(members), bits))
@@ -181,7 +201,7 @@ class Builder:
         total = sum(len(block) * groups[owner] * height * UPLOAD_BYTES for owner, block in uploaded)
         for call in calls:
             answers = len(call.uploaded) * len(call.rows) * groups[0] * groups[1]
-            total += answers * -(-call.bits // 22) * ANSWER_BYTES
+            total += answers * limb_count(call.bits) * ANSWER_BYTES
         return total
 
 

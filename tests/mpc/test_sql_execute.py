@@ -230,3 +230,16 @@ def test_the_guard_refuses_what_the_agreement_does_not_open() -> None:
     bare = replace(made, request=Request(made.request.uses, frozenset()))
     with pytest.raises(PolicyRefused):
         pair.run(bare, bank, telco)
+
+
+@pytest.mark.parametrize("name", ["product", "both_groups_order", "their_group"])
+def test_linear_queries_take_at_most_six_rounds(name: str) -> None:
+    bank, telco = tables(60)
+    pair = Pair.real()
+    pair.query(STATEMENTS["product"], bank, telco)  # keys and base transfers
+    before = [engine.channel.counters.rounds for engine in pair.engines]
+    made = plan(STATEMENTS[name], replace(context(60), to=("bank", "telco")))
+    pair.run(made, bank, telco)
+    assert max(len(quantity.limbs) for quantity in made.quantities) == 1
+    for engine, already in zip(pair.engines, before, strict=True):
+        assert 1 <= engine.channel.counters.rounds - already <= 6
