@@ -237,12 +237,13 @@ def same_rows(pooled: list[dict[str, Any]], joint: list[dict[str, Any]]) -> bool
     """Whether two answers agree: exactly, floats to 1e-9."""
 
     def key(row: dict[str, Any]) -> str:
-        return json.dumps([value for value in row.values() if not isinstance(value, float)])
+        return json.dumps(sorted((name, value) for name, value in row.items() if not isinstance(value, float)))
 
     if len(pooled) != len(joint):
         return False
     for ours, theirs in zip(sorted(pooled, key=key), sorted(joint, key=key), strict=True):
-        for a, b in zip(ours.values(), theirs.values(), strict=True):
+        for name, a in ours.items():
+            b = theirs.get(name)
             if isinstance(a, float) and isinstance(b, float):
                 if abs(a - b) > 1e-9 * max(1.0, abs(a)):
                     return False

@@ -70,7 +70,7 @@ class RunState:
 
     def put_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a JSON object under this name."""
-        replace_file(self.folder / f"{name}.json", json.dumps(value, indent=1, sort_keys=True).encode())
+        replace_file(self.folder / f"{name}.json", json.dumps(value, indent=1).encode())
 
     def get_json(self, name: str) -> dict[str, Any] | None:
         """The object kept under this name."""
