@@ -24,7 +24,7 @@ from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
 from mpc.sql.products import CELLS, cells_of
 from mpc.sql.result import Result
 from mpc.sql.types import Plan
-from party.errors import InternalError, UsageError
+from party.errors import InternalError, PeerError, UsageError
 
 __all__ = ["execute"]
 
@@ -75,6 +75,8 @@ class _Run:
         theirs = known[1 - self.us]
         if theirs is None:
             theirs = self.engine.channel.recv(GroupCount).count
+            if padded(theirs) != theirs:
+                raise PeerError("the number of groups is no power of 4")
         if ours * theirs > CELLS:
             raise UsageError(
                 f"GROUP BY makes {ours * theirs} groups, at most {CELLS} are allowed",

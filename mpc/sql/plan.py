@@ -208,7 +208,7 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
 
 def _explain(context: Context, builder: Builder, whats: tuple[str, ...]) -> list[str]:
     min_rows = max(context.min_rows, 1)
-    lines = [f"{context.name}: {context.rows} aligned rows at most, min_rows {min_rows}"]
+    lines = [f"{context.rows} aligned rows at most, min_rows {min_rows}"]
     for to in context.to:
         lines.append(f"{to} learns {', '.join(what.removeprefix(f'query.{context.name}.') for what in whats)}")
     for owner in (0, 1):
@@ -222,11 +222,15 @@ def _explain(context: Context, builder: Builder, whats: tuple[str, ...]) -> list
                 lines.append(f"{theirs} learns the values of {', '.join(mine)} of shown groups")
     calls = builder.calls()
     uploaded = sum(len(block) for block in {call.uploaded for call in calls})
-    wide = max((len(quantity.limbs) for quantity in builder.quantities), default=1) > 1
+    digits = max((len(quantity.limbs) for quantity in builder.quantities), default=1) - 1
+    blind = [o for o in (0, 1) if not _known(builder.keys, o)]
+    rounds = 2 * bool(calls) + 2 * digits + 1 + 2 * bool(blind)
     lines.append(
         f"{uploaded} encrypted columns, {len(calls)} products, about {builder.bytes(calls) / 1e6:.1f} MB"
-        + (", sums over 64 bits joined from digits on shares" if wide else "")
+        f" and {rounds} rounds, once more for keys" + (", comparisons besides" if min_rows > 1 else "")
     )
+    if digits:
+        lines.append("sums over 64 bits are joined from digits, on shares")
     if min_rows > 1:
-        lines.append(f"answers of fewer than {min_rows} rows are hidden from both parties, by a comparison on shares")
+        lines.append(f"numbers over fewer than {min_rows} rows stay hidden from both parties, by comparison on shares")
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -58,6 +59,7 @@ STATEMENTS = {
     "wide_predicate": f"SELECT COUNT(*) AS n {JOIN} WHERE b.free * 2 + 1 > 5000000000",
     "empty": f"SELECT COUNT(*) AS n, SUM(b.income * t.late) AS s, AVG(t.bill) AS a, CORR(b.age, t.late) AS r {JOIN} WHERE b.age > 98 AND t.late > 99",  # noqa: E501
     "empty_groups": f"SELECT t.plan, b.region, COUNT(*) AS n {JOIN} WHERE b.age > 98 AND t.late > 99 GROUP BY t.plan, b.region",  # noqa: E501
+    "bool_sum": f"SELECT SUM(t.prepaid) AS p, SUM(b.defaulted) AS d, COUNT(*) FILTER (WHERE b.defaulted) AS f {JOIN}",
     "mixed_label_groups": f"SELECT b.branch, b.defaulted, b.age // 20 AS a, COUNT(*) AS n {JOIN} GROUP BY 1, 2, 3",
     "constant": f"SELECT CORR(b.age, t.late) AS r, VAR_POP(t.late) AS v {JOIN} WHERE t.late = 3",
     "using": "SELECT COUNT(*) AS n, SUM(x.late) AS s FROM telco.subscribers x INNER JOIN bank.customers ON customers.phone = x.msisdn",  # noqa: E501
@@ -200,6 +202,18 @@ def test_messages_do_not_depend_on_what_is_hidden(monkeypatch: pytest.MonkeyPatc
         assert (len(result.rows) == 0) == (seed == 2)
     for party in ("bank", "telco"):
         assert sizes[1, party] == sizes[2, party]
+
+
+def test_sums_at_the_edge_of_64_bits_are_exact(ideal: Pair) -> None:
+    rows = 92
+    bank, telco = tables(rows)
+    for sign in (1, -1):
+        balance = pa.array([decimal.Decimal(10_000_000) if sign > 0 else decimal.Decimal(-1_000_000)] * rows)
+        bill = pa.array([decimal.Decimal("999999.99") * sign] * rows)
+        wide_bank = bank.set_column(1, "balance", balance.cast(pa.decimal128(12, 2)))
+        wide_telco = telco.set_column(2, "bill", bill.cast(pa.decimal128(8, 2)))
+        sql = f"SELECT SUM(b.balance * t.bill) AS s, SUM(t.bill * b.balance) AS u, VAR_POP(b.balance) AS v {JOIN}"
+        agree(ideal.query(sql, wide_bank, wide_telco), oracle(sql, wide_bank, wide_telco))
 
 
 def test_a_value_outside_its_declared_range_is_a_data_error() -> None:
