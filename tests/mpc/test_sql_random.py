@@ -89,7 +89,7 @@ def compare(pair: Pair, sql: str, rows: int, seed: int) -> None:
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "derandomize": True}
 
 
-@settings(max_examples=25, **COMMON)  # type: ignore[arg-type]  # the settings take these names
+@settings(max_examples=15, **COMMON)  # type: ignore[arg-type]  # the settings take these names
 @given(sql=statements(), rows=st.sampled_from((1, 2, 5, 40)), seed=st.integers(0, 50))
 def test_random_statements_equal_duckdb(pair: Pair, sql: str, rows: int, seed: int) -> None:
     compare(pair, sql, rows, seed)
