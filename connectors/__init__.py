@@ -1,8 +1,8 @@
 """A party's table in, local parts of a query evaluated, results out. Knows no cryptography and no peer."""
 
 from connectors.declare import Declared
-from connectors.infer import Measured, measure
 from connectors.local_sql import Column, evaluate
+from connectors.measure import Measured, measure
 from connectors.registry import open_sink, open_source
 from connectors.sink import Receipt, Sink
 from connectors.source import Field, Source, Stamp

@@ -153,9 +153,7 @@ class Source(ABC):
         waiting: list[pa.RecordBatch] = []
         held = 0
         for batch in self._watched(columns, batch_rows):
-            arrays = [
-                convert(batch.column(place), self._kind(name), name, row) for place, name in enumerate(columns)
-            ]
+            arrays = [convert(batch.column(place), self._kind(name), name, row) for place, name in enumerate(columns)]
             row += batch.num_rows
             waiting.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
             held += batch.num_rows

@@ -21,7 +21,7 @@ __all__ = ["from_arrays", "keep", "load", "opened_to", "to_arrays"]
 
 def to_arrays(alignment: Alignment) -> dict[str, np.ndarray]:
     """An alignment as arrays for a file of ours."""
-    found = {
+    found: dict[str, np.ndarray] = {
         "rows": alignment.rows,
         "digest": np.frombuffer(alignment.digest, dtype=np.uint8),
         "sizes": np.array([alignment.ours, alignment.theirs, -1 if alignment.count is None else alignment.count]),

@@ -309,7 +309,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         fail(InternalError(f"{error.strerror or error}", hint="is the disk full, or a file missing?"), as_json)
-    except Exception as error:  # noqa: BLE001 - the edge of the process: a bug becomes exit code 1, without values
+    except Exception as error:
         if os.environ.get("TALLY_TRACEBACK"):
             raise
         text = f"a bug of ours: {type(error).__name__}"

@@ -106,9 +106,9 @@ def _make(folder: Path, bank: Home, telco: Home, rows: int) -> None:
         path.rename(home.root / table.url.partition(":")[2])
         _declare(home.root, table, other)
     (folder / "data").rmdir()
-    for home, other in ((bank, telco), (telco, bank)):
-        theirs = Home.open(other.root)
-        Home.open(home.root).add_peer(theirs.identity().card(theirs.party.listen))
+    for ours, them in ((bank, telco), (telco, bank)):
+        theirs = Home.open(them.root)
+        Home.open(ours.root).add_peer(theirs.identity().card(theirs.party.listen))
     replace_file(bank.root / "job.yaml", JOB.encode())
 
 

@@ -5,7 +5,6 @@ Prefect hands tasks nothing but the run's id and the stage's name; the connectio
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from contextlib import ExitStack
@@ -93,7 +92,7 @@ def result_of(home: Home, run: str) -> dict[str, Any]:
     found = RunState(runs, name).get_json("result")
     if found is None:
         raise InternalError(f"run {run} left no result")
-    return json.loads(json.dumps(found))
+    return found
 
 
 def abandon_earlier(home: Home, digest: str) -> None:

@@ -1,4 +1,4 @@
-"""A link: one authenticated connection, versions compared, catalogues exchanged; it carries runs one after the other."""
+"""A link: one authenticated connection, versions compared, catalogues exchanged; it carries one run after another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Any
 
-from pipelines.results import kernels
 from party import agreement, identity, tls
 from party.catalogue import Catalogue
 from party.channel import Channel
@@ -21,6 +20,7 @@ from party.home import Home
 from party.ledger import Ledger
 from party.message import Bytes, Message, Text
 from party.yamlfile import nearest
+from pipelines.results import kernels
 from pipelines.tables import catalogue
 
 __all__ = ["Command", "Link", "Reply", "answer", "dial"]

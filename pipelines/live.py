@@ -101,7 +101,7 @@ class Live:
         with self.channel.stage(name):
             yield
         after = self.channel.counters
-        entry = {
+        entry: dict[str, Any] = {
             "stage": name,
             "seconds": time.perf_counter() - began,
             "sent": after.sent - sent,

@@ -27,8 +27,8 @@ def pooled_answer(
 ) -> dict[str, Any]:
     """`pooled` and `bank_only`: metrics on the same test rows, and the queries' answers from DuckDB."""
     halves = []
-    for home, table in ((bank, "customers"), (telco, "subscribers")):
-        home = Home.open(home.root)
+    for made, table in ((bank, "customers"), (telco, "subscribers")):
+        home = Home.open(made.root)
         arrays = RunState(home.state / "runs", run).get_arrays("alignment") or {}
         alignment = alignments.from_arrays(arrays)
         source = open_table(home, table)

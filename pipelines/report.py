@@ -1,9 +1,10 @@
-"""The HTML report of a run: one self-contained page of what was agreed, found, spent, and what left this organisation."""
+"""The HTML report of a run, one self-contained page: what was agreed, found, spent, and what left this organisation."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from party.canonical import parse_canonical
 from party.errors import UsageError
@@ -13,7 +14,7 @@ from pipelines.runs import RunState
 
 __all__ = ["write_report"]
 
-_EMPTY = {
+_EMPTY: dict[str, Any] = {
     "rows": None,
     "queries": {},
     "statistics": {},

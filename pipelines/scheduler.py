@@ -1,4 +1,4 @@
-"""`tally scheduler`: one long-lived process that serves every schedule of this home, its Prefect server as its child."""
+"""`tally scheduler`: one long-lived process that serves all schedules of this home, its Prefect server as its child."""
 
 from __future__ import annotations
 

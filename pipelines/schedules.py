@@ -1,4 +1,4 @@
-"""Schedules of a home: one JSON file each under `state/schedules`, naming a kept job, a cron expression and a time zone."""
+"""Schedules of a home, one JSON file each under `state/schedules`: a kept job, a cron expression and a time zone."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def next_times(schedule: Schedule, count: int) -> list[datetime]:
 
 def deployment(root: Path, schedule: Schedule) -> RunnerDeployment:
     """The Prefect deployment of a schedule; its parameters are the home folder and the job's digest."""
-    from prefect.flows import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
     from prefect.schedules import Cron
 
     from pipelines.flows import pipeline

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType
+from sqlglot.tokens import TokenType  # type: ignore[attr-defined]  # it is where the documentation has it
 
 from party.errors import UsageError
 
@@ -15,7 +15,7 @@ _DIALECT = "duckdb"
 
 
 def split_statements(text: str) -> list[str]:
-    """The statements of a text, split at semicolons outside of quotes and comments. UsageError when it cannot be read."""
+    """The statements of a text, split at semicolons outside of quotes and comments; UsageError if it cannot be read."""
     found, start = [], 0
     try:
         tokens = sqlglot.tokenize(text, read=_DIALECT)
@@ -47,7 +47,7 @@ def tables_of(sql: str) -> dict[str, str]:
 
 
 def _unreadable(error: SqlglotError) -> UsageError:
-    told = error.errors[0] if getattr(error, "errors", None) else {}
+    told = (getattr(error, "errors", None) or [{}])[0]
     line = told.get("line")
     return UsageError(
         "this SQL cannot be read"

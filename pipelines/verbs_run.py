@@ -188,8 +188,8 @@ def _output(output: Path | None) -> Any:
 
 def query_stdin(path: Path, peer: str, realign: bool) -> None:
     """`tally query -`: statements from stdin, split at `;`, one JSON document a line, over one connection."""
-    from pipelines.statements import split_statements
     from pipelines.link import dial
+    from pipelines.statements import split_statements
 
     home = Home.open(path)
     statements = split_statements(sys.stdin.read())

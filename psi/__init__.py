@@ -2,7 +2,8 @@
 
 from psi.cost import Cost, predict
 from psi.ecdh import match, prepared
-from psi.identifiers import NORMALISATION, Identifiers, KeyColumn, from_batches, from_items, settings_digest
+from psi.identifiers import NORMALISATION, Identifiers, from_batches, from_items, settings_digest
+from psi.normalise import KeyColumn
 from psi.store import MemoryStore, SealedStore, Store
 from psi.terms import Alignment, Terms, request
 

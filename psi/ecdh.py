@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,11 +73,10 @@ class _List:
 class _Run:
     """What all steps of one alignment need."""
 
-    def __init__(self, channel: Channel, terms: Terms, store: Store, executor: Executor | None) -> None:
+    def __init__(self, channel: Channel, terms: Terms, store: Store) -> None:
         self.channel = channel
         self.terms = terms
         self.store = store
-        self.executor = executor
         self.label = len(terms.run.encode()).to_bytes(4, "little") + terms.run.encode()
         self.tag_key = hashlib.sha256(_TAG + self.label).digest()[:16]
 
@@ -109,9 +107,7 @@ def match(
     channel: Channel,
     guard: Guard,
     terms: Terms,
-    *,
     store: Store | None = None,
-    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Alignment:
     """Find which of our identifiers the peer holds too. Both sides call it; the roles follow from terms and lengths.
@@ -129,7 +125,7 @@ def match(
     """
     if terms.learns not in ("both", channel.us, channel.peer):
         raise UsageError(f"`learns: {terms.learns}` names neither {channel.us} nor {channel.peer}", stage="align")
-    run = _Run(channel, terms, MemoryStore() if store is None else store, executor)
+    run = _Run(channel, terms, MemoryStore() if store is None else store)
     stored = run.store.load(_OURS)
     ours = None if stored is None else _List.unpacked(stored)
     if ours is None and identifiers is None:
@@ -199,8 +195,8 @@ def _mask(run: _Run, identifiers: Identifiers, report: Callable[[int], None]) ->
     items = identifiers.items
     points = np.empty((len(items), 32), dtype=np.uint8)
     for at in range(0, len(items), _STEP):
-        mapped = curve25519.hash_to_curve(items[at : at + _STEP], _DOMAIN + run.terms.salt, run.executor)
-        points[at : at + _STEP] = curve25519.multiply(scalar, mapped, run.executor)
+        mapped = curve25519.hash_to_curve(items[at : at + _STEP], _DOMAIN + run.terms.salt)
+        points[at : at + _STEP] = curve25519.multiply(scalar, mapped)
         report(len(mapped))
     order = ascending(points)
     points = points[order]
@@ -227,7 +223,7 @@ def _exchange(run: _Run, ours: _List, count: int, report: Callable[[int], None])
             last = points[-1:]
             listed.update(points.tobytes())
             for at in range(0, len(points), _STEP):
-                twice = curve25519.multiply(ours.scalar, points[at : at + _STEP], run.executor)
+                twice = curve25519.multiply(ours.scalar, points[at : at + _STEP])
                 if not twice.any(axis=1).all():
                     raise run.broken("sent a point of small order")
                 part = slice(rows.start + at, rows.start + at + len(twice))

@@ -21,21 +21,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from party.errors import DataError, UsageError
-from psi.normalise import NORMALISERS, Normaliser
+from psi.normalise import NORMALISERS, KeyColumn, Normaliser
 
 __all__ = ["NORMALISATION", "Identifiers", "KeyColumn", "from_batches", "from_items", "settings_digest"]
 
 NORMALISATION = 1
 _FIRST_NAMED = 5  # duplicate rows named in an error
-
-
-@dataclass(frozen=True)
-class KeyColumn:
-    """One column of the key: `normalise` is text, phone, email, name or integer; `region` reads national numbers."""
-
-    name: str
-    normalise: str = "text"
-    region: str | None = None
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,19 +19,26 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from party.errors import DataError, UsageError
 
-if TYPE_CHECKING:
-    from psi.identifiers import KeyColumn
+__all__ = ["NORMALISERS", "KeyColumn", "Normaliser"]
 
-__all__ = ["NORMALISERS", "Normaliser"]
 
-Normaliser = Callable[[pa.Array, "KeyColumn"], list[bytes | None]]
+@dataclass(frozen=True)
+class KeyColumn:
+    """One column of the key: `normalise` is text, phone, email, name or integer; `region` reads national numbers."""
+
+    name: str
+    normalise: str = "text"
+    region: str | None = None
+
+
+Normaliser = Callable[[pa.Array, KeyColumn], list[bytes | None]]
 
 _CLEAN_PHONE = re.compile(r"\+[1-9][0-9]{7,14}", re.ASCII)
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+)", re.ASCII)

@@ -24,14 +24,16 @@ class Ledger:
         self.events.append((event, fields))
 
 
-def open_guard(openings: Iterable[tuple[str, str]] = (), peer: str = "telco", min_rows: int = 1) -> tuple[Guard, Ledger]:
+def open_guard(
+    openings: Iterable[tuple[str, str]] = (), peer: str = "telco", min_rows: int = 1
+) -> tuple[Guard, Ledger]:
     """A guard that allows exactly these (what, to), and the ledger it writes."""
     ledger = Ledger()
     return Guard("test-run", peer, [Opening(what, to) for what, to in openings], ledger, min_rows), ledger
 
 
 def run_pair(ours: Callable[[], A], theirs: Callable[[], B], *channels: Channel, timeout: float = 120.0) -> tuple[A, B]:
-    """Run both sides in two threads. The first error is raised; the given channels are then shut so that nothing hangs."""
+    """Run both sides in two threads. The first error is raised, after the given channels are shut: nothing hangs."""
     results: list[Any] = [None, None]
     errors: list[BaseException] = []
 

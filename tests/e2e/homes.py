@@ -70,7 +70,7 @@ def free_port() -> int:
 
 @dataclass
 class Pair:
-    """Two homes that trust each other; telco listens on `port`, bank dials `dial_port` (a proxy's, when there is one)."""
+    """Two homes that trust each other; telco listens on `port`, bank dials it, or a proxy in front of it."""
 
     bank: Path
     telco: Path
@@ -98,11 +98,15 @@ class Pair:
 
 
 def make_pair(folder: Path, bank: Sequence[str], telco: Sequence[str], dial_port: int | None = None) -> Pair:
-    """Two homes by `tally init`, `card` and `trust`; `bank` and `telco` are (tables block, policy block for the peer)."""
+    """Two homes by `tally init`, `card`, `trust`; `bank`, `telco`: (tables block, policy block for the peer)."""
     port = free_port()
     pair = Pair(folder / "bank", folder / "telco", port)
     expect(tally(pair.bank, "init", "bank"))
-    expect(tally(pair.telco, "init", "telco", "--listen", f"127.0.0.1:{port}", "--address", f"127.0.0.1:{dial_port or port}"))
+    expect(
+        tally(
+            pair.telco, "init", "telco", "--listen", f"127.0.0.1:{port}", "--address", f"127.0.0.1:{dial_port or port}"
+        )
+    )
     for home, other in ((pair.bank, pair.telco), (pair.telco, pair.bank)):
         card = folder / f"{other.name}.card"
         card.write_text(expect(tally(other, "card")).stdout)

@@ -149,9 +149,7 @@ def test_hidden_groups_and_their_partner(
     min_rows=st.integers(1, 60),
     seed=st.integers(0, 2**32),
 )
-def test_any_groups_follow_the_plain_rule(
-    pair: tuple[Half, Half], counts: list[int], min_rows: int, seed: int
-) -> None:
+def test_any_groups_follow_the_plain_rule(pair: tuple[Half, Half], counts: list[int], min_rows: int, seed: int) -> None:
     assert shown_bits(pair, counts, min_rows, 21, seed) == plain_shown(counts, min_rows)
 
 
@@ -160,9 +158,7 @@ def test_protected_cells_open_as_zeros_and_say_the_same_for_empty_and_small(pair
     cells = np.array([[50, -7], [3, 1234567], [0, 0], [2**20 - 1, -(2**62)], [60, 9]])
     rng = np.random.default_rng(5)
     count_shares, cell_shares = split(counts, rng), split(cells, rng)
-    got = both(
-        *pair, lambda half: opening.protect(half, count_shares[half.index], cell_shares[half.index], 20, 20)
-    )
+    got = both(*pair, lambda half: opening.protect(half, count_shares[half.index], cell_shares[half.index], 20, 20))
     shown = got[0][0] ^ got[1][0]
     assert shown.tolist() == plain_shown(counts, 20) == [0, 0, 0, 1, 1]
     assert np.array_equal(opened((got[0][1], got[1][1])), cells * shown[:, None])
@@ -175,9 +171,7 @@ def test_protection_costs_the_same_whatever_the_counts(pair: tuple[Half, Half]) 
         cells = split(np.arange(12).reshape(6, 2), np.random.default_rng(2))
         got = both(
             *pair,
-            lambda half: half.counted(
-                lambda: opening.protect(half, shares[half.index], cells[half.index], 20, 10)
-            ),
+            lambda half: half.counted(lambda: opening.protect(half, shares[half.index], cells[half.index], 20, 10)),
         )
         costs.add((got[0][1], got[1][1]))
     assert len(costs) == 1
