@@ -193,7 +193,7 @@ def _report(home: Path, run: str) -> str:
 
 
 def _learned(home: Home, run: str) -> list[str]:
-    """What a party received, by the ledgers: what the other one let out, and to whom."""
+    """What a party let out, by its own ledger: the kind of value, to whom, how many; details are in the reports."""
     from party.ledger import Ledger
 
     ledger = Ledger.open(home.state / "ledger.db")
@@ -201,7 +201,12 @@ def _learned(home: Home, run: str) -> list[str]:
         events = [event.fields for event in ledger.events(run) if event.event == "disclosure"]
     finally:
         ledger.close()
-    return [f"{event['what']} -> {event['to']} ({event['rows']})" for event in events]
+    told: dict[tuple[str, str], list[int]] = {}
+    for event in events:
+        what = str(event["what"])
+        part = ".".join(what.split(".")[:2]) if what.startswith("query.") else what
+        told.setdefault((part, str(event["to"])), []).append(int(event["rows"]))
+    return [f"{what} -> {to}: {sum(rows)} values in {len(rows)} openings" for (what, to), rows in told.items()]
 
 
 def _free_port() -> int:
@@ -228,7 +233,7 @@ def text(result: dict[str, Any]) -> str:
     for entry in result["details"]["stages"]:
         lines.append(f"{entry['stage']:10} {entry['seconds']:8.2f} {(entry['sent'] + entry['received']) / 1e6:8.2f}")
     for party, disclosures in result["learned"].items():
-        lines += ["", f"{party} let out:", *(f"  {line}" for line in disclosures)]
+        lines += ["", f"{party} let out (by its ledger):", *(f"  {line}" for line in disclosures)]
     lines += ["", "reports:", *(f"  {path}" for path in result["reports"]), "", f"{result['seconds']:.0f} s in all"]
     return "\n".join(lines)
 

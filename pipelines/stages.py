@@ -18,6 +18,7 @@ import psi
 import vfl
 from connectors import Receipt, Sink, evaluate, open_sink
 from mpc import sql, statistics
+from party.catalogue import Catalogue
 from party.errors import DataError, InternalError
 from party.message import Bytes, Message
 from pipelines import alignments, asked
@@ -80,6 +81,8 @@ def align(live: Live) -> None:
         live.job.align.learns,
         our_min_size=mine.min_size,
         their_min_size=other.min_size,
+        most_ours=_agreed_rows(live, mine),
+        most_theirs=_agreed_rows(live, other),
     )
     found = psi.match(identifiers, live.channel, live.guard, terms, store=store, progress=live.progress.step)
     live.alignment = found
@@ -87,6 +90,14 @@ def align(live: Live) -> None:
     live.kept("align")
     store.wipe()
     alignments.keep(live, found)
+
+
+def _agreed_rows(live: Live, catalogue: Catalogue) -> int:
+    """The most keys that a side may bring: the rows its catalogue tells."""
+    table = catalogue.table(dict(live.job.align.tables)[catalogue.party])
+    if table is None:
+        raise InternalError("an agreed table is not in its catalogue")
+    return table.rows
 
 
 def analyse(live: Live) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipelines.demo_data import BANK, TELCO, DemoTable
+from pipelines.demo_data import DemoTable
 
 TEXT = pa.string()
 
