@@ -1,4 +1,4 @@
-"""The main job on default_credit, cut by columns, through the installed command: equal to scikit-learn on the pooled rows."""
+"""The main job on default_credit, cut by columns, through the installed command: scikit-learn on the pooled rows."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_model_equals_scikit_learn_on_the_pooled_rows(done: tuple[Pair, Path
 def test_scores_are_those_of_the_model_for_every_shared_customer(done: tuple[Pair, Path, dict[str, Any]]) -> None:
     pair, folder, result = done
     scores = pyarrow.parquet.read_table(pair.bank / "scores.parquet").to_pandas()
-    ids = [set(line.split(",")[0] for line in (folder / f"{n}.csv").read_text().splitlines()[1:]) for n in COLUMNS]
+    ids = [{line.split(",")[0] for line in (folder / f"{n}.csv").read_text().splitlines()[1:]} for n in COLUMNS]
     assert set(scores["id"]) == ids[0] & ids[1] and len(scores) == len(ids[0] & ids[1]) == result["rows"]
     assert list(scores.columns) == ["id", "score", "split"]
     train = (scores["split"] == "train").to_numpy()

@@ -34,12 +34,12 @@ PLAIN = [
     f"SELECT COUNT(*) AS n, SUM(b.balance) AS s, AVG(t.tenure) AS a {JOIN} WHERE b.age > 99 AND t.tenure > 599",
     f"SELECT t.plan, SUM(b.income) AS s {JOIN} WHERE b.age > 99 AND t.tenure > 599 GROUP BY t.plan",
     f"SELECT COUNT(*) FILTER (WHERE b.defaulted) AS bad, COUNT(*) AS n {JOIN} WHERE t.plan = 'family'",
-    f"SELECT b.defaulted, COUNT(*) AS n, AVG(t.late_bills) AS l, CORR(b.age, t.tenure) AS c {JOIN} GROUP BY b.defaulted",
+    f"SELECT b.defaulted, COUNT(*) AS n, AVG(t.late_bills) AS l, CORR(b.age, t.tenure) AS c {JOIN} GROUP BY 1",
 ]
 OVERFLOW = f"SELECT SUM(b.balance * b.balance * t.minutes * t.minutes) AS s {JOIN}"
-GROUPS = (
-    f"SELECT b.region, t.plan, COUNT(*) AS n, SUM(b.balance) AS s {JOIN} WHERE b.age > 60 GROUP BY b.region, t.plan"
-)
+OLD = f"{JOIN} WHERE b.age > 60 GROUP BY b.region, t.plan"
+GROUPS = f"SELECT b.region, t.plan, COUNT(*) AS n, SUM(b.balance) AS s {OLD}"
+ENTERING = f"SELECT b.region, t.plan, COUNT(*) AS n, SUM(b.balance) AS s, COUNT(b.balance) AS entering {OLD}"
 FEW = f"SELECT COUNT(*) AS n, SUM(b.income) AS s {JOIN} WHERE b.age > 99 AND t.tenure > 599"
 
 
@@ -66,14 +66,7 @@ def test_statements_equal_duckdb_on_the_joined_tables(world: tuple[Pair, Joined]
         if not same(answer["rows"], truth := joined.ask(sql))
     ]
     assert not wrong
-    assert {key for answer in answers for key in answer} >= {
-        "run",
-        "columns",
-        "rows",
-        "suppressed_groups",
-        "timings",
-        "bytes",
-    }
+    assert set(answers[0]) >= {"run", "columns", "rows", "suppressed_groups", "timings", "bytes"}
     assert answers[0]["alignment"]["rows"] == joined.rows
     assert not answers[0]["alignment"]["reused"] and all(answer["alignment"]["reused"] for answer in answers[1:])
 
@@ -92,9 +85,7 @@ def test_small_groups_do_not_appear_and_large_ones_are_exact(world: tuple[Pair, 
         policy = (home / "policy.yaml").read_text()
         (home / "policy.yaml").write_text(policy.replace("min_rows: 1\n", "min_rows: 20\n"))
     groups, few = ask_all(pair, [GROUPS, FEW])
-    truth = sorted(
-        joined.ask(GROUPS.replace(" AS s ", " AS s, COUNT(b.balance) AS entering ")), key=lambda row: row["n"]
-    )
+    truth = sorted(joined.ask(ENTERING), key=lambda row: row["n"])
     for row in truth:
         if row.pop("entering") < 20:  # min_rows counts, per aggregate, the rows that really enter it
             row["s"] = None
