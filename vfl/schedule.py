@@ -81,7 +81,7 @@ class Scales:
 
 def slot_bits(rows: int) -> int:
     """fs: fraction bits of one slot factor. Rounding noise a row is about 2^(1-fs), zero-mean: few rows need more."""
-    return 9 if rows >= 5000 else 11 if rows >= SMALL else 13
+    return 9 if rows >= 5000 else 12 if rows >= SMALL else 13
 
 
 def slot_prime(bits: int) -> int:
@@ -109,11 +109,10 @@ def may_stop(number: int) -> bool:
 
 
 def stop_limit(rows: int, columns: int, tolerance: float) -> float:
-    """Stop when every |step| 2^a is at most this: half of sqrt(2 n tol / d), because steps are halved.
-
-    Under 1,000 rows 0.15 of it: there the weights lag further behind the loss (measured on the breast table).
+    """Stop when every |step| 2^a is at most this: a quarter of sqrt(2 n tol / d), because steps are halved and weights
+    lag the loss; under 1,000 rows 0.15 of it, where they lag further (measured on the breast table).
     """
-    return (0.5 if rows >= SMALL else 0.15) * math.sqrt(2 * rows * tolerance / columns)
+    return (0.25 if rows >= SMALL else 0.15) * math.sqrt(2 * rows * tolerance / columns)
 
 
 def pass_limit(rows: int) -> int:

@@ -114,7 +114,7 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
     label, other = spec.label_holder, spec.feature_holder
     columns = sum(len(spec.features.get(party, ())) for party in spec.parties) + 1
     each = pass_bytes(training, columns, window.harmonics, schedule.slot_bits(training))
-    expected = min(most, 30 if training >= 1000 else 90)
+    expected = min(most, 36 if training >= 1000 else 90)
     lines = [
         f"train: {training} of {rows} rows, {columns} weights, at most {most} passes of {each / 1e6:.1f} MB",
         "both learn: the fixed-point scale (one small integer), the number of passes, on checking passes whether"
