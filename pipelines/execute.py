@@ -19,7 +19,7 @@ from typing import Any
 
 from mpc.engine import Engine
 from party import agreement
-from party.canonical import canonical
+from party.canonical import canonical, parse_canonical
 from party.errors import InternalError, Interrupted, PeerError, TallyError
 from party.guard import Guard
 from party.home import Home, replace_file
@@ -32,6 +32,7 @@ from pipelines.live import Live
 from pipelines.progress import Progress
 from pipelines.runs import RunState, find_resumable, new_run_id
 from pipelines.stages import STAGES
+from pipelines.tables import table_stamp
 
 __all__ = ["abandon", "carry_out", "failing", "finish", "keep_job", "kept_job", "perform", "run_job", "start", "take"]
 
@@ -92,7 +93,7 @@ def start(
             side = agreement.Side(
                 link.home.policy.towards(link.peer), lambda p: _read(link, p, runs), link.ledger, link.sign, link.verify
             )
-            agreed = agreement.propose(link.channel, side, state.run, content, _account(state))
+            agreed = agreement.propose(link.channel, side, state.run, content, _account(link, job, state))
             live = _assemble(link, agreed, state, job, progress)
             if live is not None:
                 live.stages.append(_connect_entry(link, time.perf_counter() - began))
@@ -101,7 +102,7 @@ def start(
                 return
             fresh = new_run_id()
             state.update(status="aborted", ended=time.time(), continued=fresh)
-            progress.note(f"run {state.run} cannot be resumed: {link.peer} no longer has its half; starts afresh")
+            progress.note(f"run {state.run} cannot be resumed: a table changed, or a half is gone; starts afresh")
             found, run = None, fresh
 
 
@@ -196,16 +197,29 @@ def _read(link: Link, proposed: agreement.Proposed, runs: Path) -> tuple[Request
     job = Job.from_canonical(proposed.job)
     if job.initiator != proposed.initiator:
         raise PeerError("the job names another initiator than the side that proposes it", party=link.peer)
-    return asked.request(job, link.catalogues(job.parties)), _account(RunState(runs, proposed.run))
+    return asked.request(job, link.catalogues(job.parties)), _account(link, job, RunState(runs, proposed.run))
 
 
-def _account(state: RunState) -> bytes:
-    """How far this run has come here: the salt's digest and the units on disk. Empty for a new one."""
+def _account(link: Link, job: Job, state: RunState) -> bytes:
+    """How far this run has come here: the salt's digest and the units on disk.
+
+    Empty for a new one. Without a salt where our table has changed since: that can only start afresh.
+    """
     kept = state.get_json("agreed")
     if kept is None:
         return b""
+    if kept["table"] != table_stamp(link.home, dict(job.align.tables)[link.channel.us]):
+        return canonical({"salt": "", "units": []})
     mark = hashlib.sha256(b"tallystick/v1/pipelines/salt/" + bytes.fromhex(kept["salt"])).hexdigest()
     return canonical({"salt": mark, "units": sorted(state.get_json("units") or {})})
+
+
+def _read_account(content: bytes, peer: str) -> tuple[str, frozenset[str]]:
+    found = parse_canonical(content, "an account of an earlier try")
+    units = found.get("units") if isinstance(found, dict) else None
+    if not isinstance(units, list) or not isinstance(found.get("salt"), str):
+        raise PeerError("an account of an earlier try is malformed", party=peer)
+    return found["salt"], frozenset(map(str, units))
 
 
 def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job, progress: Progress) -> Live | None:
@@ -214,13 +228,14 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
     if agreed.our_resume or agreed.their_resume:
         if not agreed.our_resume or not agreed.their_resume:
             return None
-        ours, theirs = json.loads(agreed.our_resume), json.loads(agreed.their_resume)
-        if ours["salt"] != theirs.get("salt"):
+        ours, theirs = (_read_account(account, link.peer) for account in (agreed.our_resume, agreed.their_resume))
+        if not ours[0] or ours[0] != theirs[0]:
             return None
         salt = bytes.fromhex((state.get_json("agreed") or {})["salt"])
-        done = frozenset(ours["units"]) & frozenset(map(str, theirs.get("units", ())))
+        done = ours[1] & theirs[1]
     else:
-        state.put_json("agreed", {"salt": salt.hex(), "agreement": agreed.encode().decode()})
+        table = table_stamp(link.home, dict(job.align.tables)[link.channel.us])
+        state.put_json("agreed", {"salt": salt.hex(), "table": table, "agreement": agreed.encode().decode()})
     guard = Guard(agreed.run, link.peer, agreed.request.openings, link.ledger, max(agreed.min_rows))
     index = job.parties.index(link.channel.us)
     engine: Engine | None = link.shared.get("engine")
