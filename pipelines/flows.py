@@ -7,7 +7,7 @@ A flow run from a schedule derives its run id from Prefect's, so that Prefect's 
 from __future__ import annotations
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.runtime import flow_run
 
 from pipelines import flow_runs
@@ -26,8 +26,11 @@ def pipeline(home: str, digest: str, run: str | None = None) -> str:
     """Connect, then one task a stage; returns the run's id. The result itself stays in the home."""
     run = flow_runs.begin(home, digest, run or flow_runs.run_for_flow(flow_run.id))
     try:
-        for name in flow_runs.names(run):
+        names = flow_runs.names(run)
+        progress = create_progress_artifact(0.0, key="tallystick-progress", description=f"Run {run}")
+        for done, name in enumerate(names, start=1):
             stage(run, name)
+            update_progress_artifact(progress, 100.0 * done / len(names))
         table = flow_runs.finish(run)
     except BaseException as error:
         flow_runs.give_up(run, error)
