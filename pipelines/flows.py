@@ -30,7 +30,7 @@ def pipeline(home: str, digest: str, run: str | None = None) -> str:
         progress = create_progress_artifact(0.0, key="tallystick-progress", description=f"Run {run}")
         for done, name in enumerate(names, start=1):
             stage(run, name)
-            update_progress_artifact(progress, 100.0 * done / len(names))
+            update_progress_artifact(progress, 100.0 * done / len(names))  # type: ignore[arg-type]  # not async here
         table = flow_runs.finish(run)
     except BaseException as error:
         flow_runs.give_up(run, error)
