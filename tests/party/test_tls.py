@@ -118,12 +118,14 @@ def test_both_names_come_from_the_pins_and_bytes_are_those_of_the_frames(
 def test_the_session_is_tls_1_3_with_both_certificates_shown(
     parties: dict[str, Identity], listener: socket.socket
 ) -> None:
+    before = set(threading.enumerate())
     bank, telco = connected(parties, listener)
     session = bank._transport._tls  # type: ignore[attr-defined]
     assert session.version() == "TLSv1.3"
     assert ssl.DER_cert_to_PEM_cert(session.getpeercert(True)) == parties["telco"].certificate_pem
     run_pair(bank.close, telco.close)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("to-", "from-"))]
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if thread.name.startswith(("to-", "from-"))]
 
 
 @pytest.mark.parametrize(
