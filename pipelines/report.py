@@ -38,11 +38,13 @@ def write_report(home: Home, state: RunState) -> Path:
         events = ledger.events(state.run)
     finally:
         ledger.close()
-    disclosures = [
-        {"what": event.fields["what"], "to": event.fields["to"], "rows": event.fields["rows"], "time": event.time}
-        for event in events
-        if event.event == "disclosure"
-    ]
+    disclosures: dict[tuple[str, str], dict[str, Any]] = {}
+    for event in events:
+        if event.event == "disclosure":
+            what, to, rows = (event.fields[name] for name in ("what", "to", "rows"))
+            kind = disclosures.setdefault((str(what), str(to)), {"times": 0, "rows": 0, "first": event.time})
+            kind["times"] += 1
+            kind["rows"] += int(rows)
     agreed = next((event for event in events if event.event == "agreement"), None)
     learns = []
     if agreed is not None:

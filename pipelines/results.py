@@ -9,7 +9,7 @@ import vfl
 from kernels import curve25519, native, ntt
 from pipelines.live import Live
 
-__all__ = ["kernels", "make", "table_text", "text"]
+__all__ = ["hidden_text", "kernels", "make", "table_text", "text"]
 
 
 def kernels() -> str:
@@ -72,7 +72,7 @@ def text(result: dict[str, Any]) -> str:
     for name, rows in result["queries"].items():
         lines += ["", f"{name}:", table_text(result["columns"][name], rows)]
         if result["suppressed_groups"].get(name):
-            lines.append(f"({result['suppressed_groups'][name]} groups not shown: empty, or under the minimum of rows)")
+            lines.append(hidden_text(result["suppressed_groups"][name]))
     for name, kinds in result["statistics"].items():
         lines += ["", f"{name}: {json.dumps(kinds)}"]
     model = result["model"]
@@ -85,6 +85,14 @@ def text(result: dict[str, Any]) -> str:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
     total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
     return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
+
+
+def hidden_text(groups: int) -> str:
+    """Why groups are missing from an answer."""
+    return (
+        f"(groups not shown: {groups}; empty, under the minimum of rows, or the smallest other one where a total"
+        " would show those)"
+    )
 
 
 def table_text(columns: list[str], rows: list[dict[str, Any]]) -> str:

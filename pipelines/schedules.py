@@ -79,8 +79,8 @@ def next_times(schedule: Schedule, count: int) -> list[datetime]:
 
 def deployment(root: Path, schedule: Schedule) -> RunnerDeployment:
     """The Prefect deployment of a schedule; its parameters are the home folder and the job's digest."""
-    from prefect.types.entrypoint import EntrypointType
     from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
 
     from pipelines.flows import pipeline
 

@@ -206,11 +206,11 @@ def query_stdin(path: Path, peer: str, realign: bool) -> None:
 
 def query_text(result: dict[str, Any]) -> str:
     """A query's rows for people."""
-    from pipelines.results import table_text
+    from pipelines.results import hidden_text, table_text
 
     lines = [table_text(result["columns"], result["rows"])]
     if result["suppressed_groups"]:
-        lines.append(f"({result['suppressed_groups']} groups not shown: empty, or under the minimum of rows)")
+        lines.append(hidden_text(result["suppressed_groups"]))
     return "\n".join(lines)
 
 
