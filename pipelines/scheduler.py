@@ -70,7 +70,7 @@ async def _follow(runner: Runner, root: Path, state: Path, known: dict[str, tupl
     for name, schedule in wanted.items():
         if name in known and known[name][0] == schedule.version:
             continue
-        deployment = schedules.deployment(root, schedule)
+        deployment = await schedules.deployment(root, schedule)
         known[name] = (schedule.version, await runner.aadd_deployment(deployment))
         print(f"schedule {name}: {schedule.cron} ({schedule.timezone})", file=sys.stderr, flush=True)
     os.environ.pop("PREFECT__FLOW_RUN_ID", None)

@@ -77,14 +77,14 @@ def next_times(schedule: Schedule, count: int) -> list[datetime]:
         ) from None
 
 
-def deployment(root: Path, schedule: Schedule) -> RunnerDeployment:
+async def deployment(root: Path, schedule: Schedule) -> RunnerDeployment:
     """The Prefect deployment of a schedule; its parameters are the home folder and the job's digest."""
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
 
     from pipelines.flows import pipeline
 
-    return pipeline.to_deployment(
+    return await pipeline.ato_deployment(
         name=schedule.name,
         parameters={"home": str(root), "digest": schedule.digest},
         schedule=Cron(schedule.cron, timezone=schedule.timezone),
