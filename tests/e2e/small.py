@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,28 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.demo import JOB
 from pipelines.demo_data import BANK, TELCO, DemoTable, make_tables
 
 from .homes import Answer, Pair, alive, descendants, expect, make_pair, tally, wait_until
 from .proxy import Proxy
+
+
+JOB = """\
+version: 1
+name: small
+peer: telco
+align: {bank: customers, telco: subscribers, learns: both, duplicates: first}
+analyse:
+  - name: by_plan
+    sql: |
+      SELECT t.plan, COUNT(*) AS n, SUM(b.balance * t.late_bills) AS weighted
+      FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn GROUP BY t.plan
+train:
+  label: bank.defaulted
+  features: {bank: [balance, income, age], telco: [minutes, late_bills, tenure]}
+  max_passes: 2
+score: {receiver: bank, to: "parquet:scores.parquet"}
+"""
 
 
 def declared(table: DemoTable) -> tuple[str, str]:
@@ -99,7 +117,7 @@ def abort_codes(home: Path) -> list[str]:
 
 
 def processes_of(folder: Path) -> list[int]:
-    """Processes whose command line or environment-free arguments name a home of this folder."""
+    """Processes whose command line names a home of this folder."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -124,13 +142,13 @@ def check_nobody_left(folder: Path, serving: int | None = None) -> None:
 
 
 @contextmanager
-def killed_at(proxy: Proxy, record: int, victim: Any) -> Iterator[list[bool]]:
-    """Call `victim` when the proxy has forwarded so many records; the list says whether that happened."""
-    fired: list[bool] = []
+def killed_at(proxy: Proxy, record: int, victim: Any) -> Iterator[list[float]]:
+    """Call `victim` when the proxy has forwarded so many records; the list says when that was."""
+    fired: list[float] = []
 
     def strike() -> None:
         victim()
-        fired.append(True)
+        fired.append(time.monotonic())
 
     proxy.records, proxy.at, proxy.after = 0, record, strike
     try:
