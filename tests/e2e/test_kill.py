@@ -191,7 +191,9 @@ def test_a_stopped_run_tells_the_peer(reference: Reference, tmp_path: Path, numb
     pair = reference.stage.copy(tmp_path)
     with pair.served() as serve:
         process = start(pair.bank, *run_words(pair))
-        with killed_at(reference.stage.proxy, reference.record("train", 0.4), lambda: process.send_signal(number)) as hit:
+        with killed_at(
+            reference.stage.proxy, reference.record("train", 0.4), lambda: process.send_signal(number)
+        ) as hit:
             wait_until(lambda: bool(hit), 60, "the record")
             wait_until(lambda: not descendants(serve.pid), 5, "the worker was told")
             process.communicate(timeout=10)
@@ -237,5 +239,29 @@ def test_a_full_disk_ends_the_run_and_it_resumes(reference: Reference, tmp_path:
             json.loads(kept.read_bytes())
         expect(tally(pair.bank, "runs"))
         resumed(reference, pair)
+        check_nobody_left(tmp_path, serve.pid)
+    check_ledgers(pair)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["run", "worker"])
+def test_a_killed_run_of_a_prefect_flow_finishes(reference: Reference, tmp_path: Path, victim: str) -> None:
+    pair = reference.stage.copy(tmp_path)
+    words = [word for word in run_words(pair) if word != "--direct"]
+    with pair.served() as serve:
+        process = start(pair.bank, *words)
+        with killed_at(
+            reference.stage.proxy, reference.record("train", 0.5), lambda: kill(victim, process, serve.pid)
+        ) as fired:
+            _, stderr = process.communicate(timeout=150)
+        assert fired, stderr
+        if victim == "run":
+            wait_until(lambda: not descendants(serve.pid), 30, "the worker noticed")
+            assert worker_left(pair)
+        else:
+            assert process.returncode == 5 and "telco" in stderr, stderr
+            assert abort_codes(pair.bank)[-1] in ("peer_vanished", "network")
+        check_nobody_left(tmp_path, serve.pid)
+        assert outcome(pair, tally(pair.bank, *words)) == reference.outcome
         check_nobody_left(tmp_path, serve.pid)
     check_ledgers(pair)
