@@ -19,7 +19,6 @@ from pipelines.demo_data import BANK, TELCO, DemoTable, make_tables
 from .homes import Answer, Pair, alive, descendants, expect, make_pair, tally, wait_until
 from .proxy import Proxy
 
-
 JOB = """\
 version: 1
 name: small

@@ -1,7 +1,7 @@
 """After a whole run no file of either side, nor anything it printed, holds a value that only the other side has.
 
-One exception: the declared `domain` of a column with the grant `group` (here `plan` and `region`). Its owner publishes it
-in the catalogue and the job's GROUP BY answers with it, so it stands in the peer's result by agreement. Logs, temporary
+One exception: the declared `domain` of a column with the grant `group` (here `plan` and `region`). Its owner publishes
+it in the catalogue and the job's GROUP BY answers with it, so it stands in the peer's result by agreement. Logs, temporary
 files and Prefect's database must not hold even these.
 """
 
@@ -124,6 +124,7 @@ class Ran:
     """A finished run and all that it left."""
 
     pair: Pair
+    prefect: bool
     logs: Path
     temporary: dict[str, Path]
 
@@ -145,7 +146,7 @@ def run(folder: Path, *, prefect: bool) -> Ran:
         (logs / "telco").write_text(serve.stdout.read() + serve.stderr.read())
     (logs / "bank").write_text(answer.stderr)
     stage.proxy.close()
-    return Ran(pair, logs, temporary)
+    return Ran(pair, prefect, logs, temporary)
 
 
 @pytest.fixture(scope="module", params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["direct", "prefect"])
@@ -166,7 +167,9 @@ def test_nobody_keeps_values_of_the_other_side(ran: Ran) -> None:
 
 def test_prefect_and_the_logs_have_values_of_nobody(ran: Ran) -> None:
     scan = Scan.of(values(ran.pair.bank) | values(ran.pair.telco))
-    assert AGREED & set(value for found in scan.needles.values() for _, value in found)
+    assert AGREED & {value for found in scan.needles.values() for _, value in found}
+    if ran.prefect:
+        assert list((ran.pair.bank / "state" / "prefect").glob("*.db")), "no database to look at"
     assert_clean(scan, [ran.logs, *ran.temporary.values(), ran.pair.bank / "state" / "prefect"])
 
 
