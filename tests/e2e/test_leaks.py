@@ -1,8 +1,8 @@
 """After a whole run no file of either side, nor anything it printed, holds a value that only the other side has.
 
 One exception: the declared `domain` of a column with the grant `group` (here `plan` and `region`). Its owner publishes
-it in the catalogue and the job's GROUP BY answers with it, so it stands in the peer's result by agreement. Logs, temporary
-files and Prefect's database must not hold even these.
+it in the catalogue and the job's GROUP BY answers with it, so it stands in the peer's result by agreement. Logs,
+temporary files and Prefect's database must not hold even these.
 """
 
 from __future__ import annotations
