@@ -76,9 +76,7 @@ def measure(rows: int) -> list[dict[str, Any]]:
         lambda engine: engine.ot.cot_receive(bits),
     )
     pair.run("the same, both ways at once", 2 * rows, lambda engine: engine.ot.cot_both(words, bits))
-    pair.run(
-        "keys of 1-of-16", rows, lambda engine: engine.ot.offer16(rows), lambda engine: engine.ot.choose16(digits)
-    )
+    pair.run("keys of 1-of-16", rows, lambda engine: engine.ot.offer16(rows), lambda engine: engine.ot.choose16(digits))
     pair.run("lift from a prime of 22 bits", rows, lambda engine: convert.lift(engine, small, t))
     pair.run("exact truncation", rows, lambda engine: convert.truncate(engine, words, 20))
     pair.run("select (shared bit times shared value)", rows, lambda engine: convert.select(engine, bits, words))

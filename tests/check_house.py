@@ -25,9 +25,7 @@ def complaints(path: Path) -> list[str]:
     lines = text.splitlines()
     found = []
     if len(lines) > LONGEST or (len(lines) > LONG and "lines" not in "\n".join(lines[:12])):
-        found.append(
-            f"{place}: {len(lines)} lines; over {LONG} says why at its top, over {LONGEST} is two files"
-        )
+        found.append(f"{place}: {len(lines)} lines; over {LONG} says why at its top, over {LONGEST} is two files")
     if path.suffix != ".py":
         return found
     tree = ast.parse(text)

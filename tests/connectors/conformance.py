@@ -22,7 +22,7 @@ SECRET = b"a secret of this side alone....."
 AMOUNTS = (150, None, -225, 0, 1001, 310)
 SAMPLE = pa.table(
     {
-        "id": pa.array(["007", "+4479", None, "1e5", "Zoë, \"x\"", "a\nb"]),
+        "id": pa.array(["007", "+4479", None, "1e5", 'Zoë, "x"', "a\nb"]),
         "n": pa.array([1, None, -3, 2**62, 0, 5], pa.int64()),
         "amount": pa.array([Decimal(n).scaleb(-2) if n is not None else None for n in AMOUNTS], pa.decimal128(9, 2)),
         "x": pa.array([0.5, -1.25e-9, None, 3.75e10, 0.1, 2.5], pa.float64()),
@@ -79,7 +79,14 @@ class SourceConformance(ABC):
     def test_types_are_found_without_declarations(self, tmp_path: Path) -> None:
         fields = {field.name: field for field in self.open(tmp_path).schema()}
         assert [fields[name].kind.type for name in SAMPLE.column_names] == [
-            "string", "integer", "decimal", "float", "bool", "date", "timestamp", "string",
+            "string",
+            "integer",
+            "decimal",
+            "float",
+            "bool",
+            "date",
+            "timestamp",
+            "string",
         ]
         assert fields["amount"].kind.scale == 2
         assert fields["id"].key

@@ -104,7 +104,7 @@ def test_what_would_lose_something_is_refused(tmp_path: Path, column: pa.Array, 
 def test_shortest_form_agrees_with_repr_on_many_floats(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     units = np.concatenate([random.integers(-(10**17), 10**17, 4000), random.integers(-(10**6), 10**6, 4000)])
-    values = units / 10**random.integers(0, 5, len(units))
+    values = units / 10 ** random.integers(0, 5, len(units))
     fits = [Decimal(repr(value)) == round(Decimal(repr(value)), 4) for value in values.tolist()]
     kept = values[np.array(fits)]
     read = stored(tmp_path, pa.array(kept), v=Declared.of("decimal(38,4)"))
