@@ -142,7 +142,7 @@ def check_nobody_left(folder: Path, serving: int | None = None) -> None:
 
 @contextmanager
 def killed_at(proxy: Proxy, record: int | None, victim: Any) -> Iterator[list[float]]:
-    """Call `victim` when the proxy has forwarded so many records; the list says when that was. None: at is set later."""
+    """Call `victim` when the proxy has forwarded so many records; returns when. None: `at` is set later."""
     fired: list[float] = []
 
     def strike() -> None:

@@ -237,7 +237,7 @@ def test_a_stopped_service_tells_its_peers(reference: Reference, tmp_path: Path,
     check_ledgers(pair)
 
 
-@pytest.mark.parametrize("room", [12_000, slow(50_000))
+@pytest.mark.parametrize("room", [12_000, slow(50_000)])
 def test_a_full_disk_ends_the_run_and_it_resumes(reference: Reference, tmp_path: Path, room: int) -> None:
     pair = reference.stage.copy(tmp_path)
     capped = ["import os, resource, sys", f"resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))"]
