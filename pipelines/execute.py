@@ -34,7 +34,19 @@ from pipelines.runs import RunState, find_resumable, new_run_id
 from pipelines.stages import STAGES
 from pipelines.tables import table_stamp
 
-__all__ = ["abandon", "carry_out", "failing", "finish", "keep_job", "kept_job", "perform", "run_job", "start", "take"]
+__all__ = [
+    "abandon",
+    "carry_out",
+    "check_bound",
+    "failing",
+    "finish",
+    "keep_job",
+    "kept_job",
+    "perform",
+    "run_job",
+    "start",
+    "take",
+]
 
 
 def keep_job(home: Home, job: Job) -> str:
@@ -119,6 +131,8 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
             if not state.exists():
                 job = Job.from_canonical(proposed.job)
                 state.create(digest=proposed.digest.hex(), job=job.name, peer=link.peer, ours=False)
+            else:
+                check_bound(state, proposed, link.peer)
             state.update(status="running", error=None)
             states.append(held.enter_context(failing(link, state)) or state)
             return _read(link, proposed, runs)
@@ -132,6 +146,13 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
         else:
             live.stages.append(_connect_entry(link, time.perf_counter() - began))
         yield live
+
+
+def check_bound(state: RunState, proposed: agreement.Proposed, peer: str) -> None:
+    """A run known here goes on only with the peer that began it, and with the same job; PeerError otherwise."""
+    known = state.status
+    if known.get("ours") or known.get("peer") != peer or known.get("digest") != proposed.digest.hex():
+        raise PeerError("the peer proposes the name of another run", party=peer)
 
 
 def carry_out(live: Live) -> None:
@@ -240,7 +261,7 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
     index = job.parties.index(link.channel.us)
     engine: Engine | None = link.shared.get("engine")
     fits = engine is not None and engine.index == index
-    engine = replace(engine, guard=guard) if engine and fits else Engine.start(link.channel, guard, index)
+    engine = engine.for_run(guard) if engine and fits else Engine.start(link.channel, guard, index)
     link.shared["engine"] = engine
     live = Live(
         home=link.home,
