@@ -86,12 +86,14 @@ class Frame:
 
 
 def abort_of(error: TallyError, stage: str) -> Abort:
-    """What the peer is told of our error. Our own bugs, files and command line are none of its business."""
+    """What the peer is told of our error. Our own bugs, data, files and command line are none of its business."""
     text = error.message
     if error.code == "internal":
         text = "it failed by its own fault"
     elif error.code in ("usage", "file"):
         text = "its own files or command line are wrong"
+    elif error.code == "data":
+        text = "its own data does not fit"
     return Abort(_plain(error.code, 40), _plain(error.stage or stage, 40), _plain(text, 2000))
 
 

@@ -190,7 +190,7 @@ def test_different_transcripts_are_an_integrity_error_on_both_sides() -> None:
         (PolicyRefused("column balance is not granted"), PeerRefused, 4, "balance is not granted"),
         (PeerRefused("version"), PeerRefused, 4, "version"),
         (FileError("wrong key", file="/home/x/policy.yaml"), PeerRefused, 4, "its own files"),
-        (DataError("a label is missing"), DataError, 6, "a label is missing"),
+        (DataError("a label is missing"), DataError, 6, "its own data does not fit"),
         (PeerError("a point is not canonical"), NetworkError, 5, "we broke the protocol"),
         (Interrupted("by a signal"), NetworkError, 5, "stopped at telco"),
         (InternalError("secret of our process"), NetworkError, 5, "its own fault"),
