@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpc.linear import Linear
 from mpc.ot import Ot
@@ -29,3 +29,8 @@ class Engine:
     def start(cls, channel: Channel, guard: Guard, index: int) -> Engine:
         """Make an engine; keys and base transfers are exchanged at first use."""
         return cls(channel, guard, Linear(channel, index), Ot(channel, index), index)
+
+    def for_run(self, guard: Guard) -> Engine:
+        """The same keys and transfers for another run over the same channel, under that run's guard."""
+        self.linear.begin_run()
+        return replace(self, guard=guard)

@@ -125,6 +125,10 @@ class Linear:
         self._theirs: dict[str, lattice.PublicKey] = {}
         self._answers = Budget()
 
+    def begin_run(self) -> None:
+        """Another run over the same connection: keys stay, the 40 bits of hiding are those of one run."""
+        self._answers = Budget()
+
     # --- inner products: columns (k, n) of the owner times rows (r, n) of the multiplier ------------------------
 
     def upload(self, columns: np.ndarray) -> Uploaded:

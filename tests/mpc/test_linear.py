@@ -212,6 +212,17 @@ def test_a_run_that_asks_for_too_much_is_refused(monkeypatch: pytest.MonkeyPatch
     assert 0 < answers < 64
 
 
+def test_another_run_over_the_same_keys_has_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, run = _pair()
+    monkeypatch.setattr(lattice, "HIDING_BITS", 57.0)
+    up, got = run(lambda: a.upload(np.ones((1, 100), np.uint64)), lambda: b.receive(1, 100))
+    rows = np.ones((1, 100), np.int64)
+    for _ in range(40):
+        b.begin_run()
+        ours, theirs = run(lambda: a.inner_owner(up, 1, 22), lambda: b.inner_multiplier(got, rows, 22))
+        assert int((ours + theirs)[0, 0]) == 100
+
+
 def _bad_upload(change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> None:
     ours, theirs = channels()
     key = Key(NARROW, Secrets())
