@@ -87,9 +87,7 @@ def start(
     content = canonical(job.canonical())
     digest = agreement.job_digest(content).hex()
     runs = link.home.state / "runs"
-    found = (
-        None if new else RunState(runs, run) if run and RunState(runs, run).exists() else find_resumable(runs, digest)
-    )
+    found = None if new else _named(runs, run, digest) if run else find_resumable(runs, digest)
     if new:
         _abandon(link, runs, digest)
     while True:
@@ -148,9 +146,24 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
         yield live
 
 
-def check_bound(state: RunState, proposed: agreement.Proposed, peer: str) -> None:
-    """A run known here goes on only with the peer that began it, and with the same job; PeerError otherwise."""
+def _named(runs: Path, run: str, digest: str) -> RunState | None:
+    """The run of this name, if we began it for this job; None when there is none yet."""
+    state = RunState(runs, run)
+    if not state.exists():
+        return None
     known = state.status
+    if known.get("continued"):
+        return _named(runs, known["continued"], digest)
+    if not known.get("ours") or known.get("digest") != digest or known["status"] in ("done", "aborted"):
+        raise InternalError(f"run {run} is not an unfinished run of this job")
+    return state
+
+
+def check_bound(state: RunState, proposed: agreement.Proposed, peer: str) -> None:
+    """A run known here goes on only with the peer that began it, with the same job, and not after it was given up."""
+    known = state.status
+    if known["status"] == "aborted":
+        raise PeerError("the peer proposes a run that both sides have given up", party=peer)
     if known.get("ours") or known.get("peer") != peer or known.get("digest") != proposed.digest.hex():
         raise PeerError("the peer proposes the name of another run", party=peer)
 

@@ -14,7 +14,8 @@ RUN = "20260101-000000-0123456789"
 
 def known(runs: Path, **other: object) -> RunState:
     state = RunState(runs, RUN)
-    state.create(**({"digest": "aa" * 32, "job": "j", "peer": "telco", "ours": False} | other))
+    state.create(digest="aa" * 32, job="j", peer="telco", ours=False)
+    state.update(**other)
     return state
 
 
@@ -25,7 +26,7 @@ def test_the_same_run_goes_on(tmp_path: Path) -> None:
     check_bound(known(tmp_path), PROPOSED, "telco")
 
 
-@pytest.mark.parametrize("other", [{"ours": True}, {"peer": "third"}, {"digest": "bb" * 32}])
+@pytest.mark.parametrize("other", [{"ours": True}, {"peer": "third"}, {"digest": "bb" * 32}, {"status": "aborted"}])
 def test_a_run_of_another_side_peer_or_job_is_refused(tmp_path: Path, other: dict[str, object]) -> None:
     state = known(tmp_path, **other)
     before = state.status
