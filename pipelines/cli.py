@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
+from typer import exceptions
 
 from party.errors import InternalError, Interrupted, TallyError, UsageError
 
@@ -235,6 +235,32 @@ def cancel(run: Annotated[str, typer.Argument(help="The run.")], as_json: JsonFl
     show(verbs_run.cancel(_home, run), as_json, lambda r: f"{r['run']}: {r['status']}")
 
 
+@app.command()
+def score(
+    model: Annotated[str, typer.Argument(help="The model's id, as `tally show` names it.")],
+    table: Annotated[str, typer.Option("--table", help="A newly aligned table.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Score a new table with a trained model: comes with a later release."""
+    raise UsageError(
+        "`tally score` on new tables comes with a later release",
+        hint="a job with `score:` scores every aligned row of its own tables",
+    )
+
+
+@app.command()
+def approve(
+    run: Annotated[str, typer.Argument(help="The waiting run.")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="Refuse it.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Decide on a waiting run: comes with a later release."""
+    raise UsageError(
+        "`tally approve` comes with a later release: runs never wait, `approve: manual` refuses them",
+        hint="set `approve: auto` for this peer in policy.yaml",
+    )
+
+
 # --- schedules and demo -----------------------------------------------------------------------------------------
 
 
@@ -298,13 +324,13 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except TallyError as error:
         fail(error, as_json)
-    except click.exceptions.Exit as stop:
+    except exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (exceptions.Abort, KeyboardInterrupt):
         fail(Interrupted("interrupted"), as_json)
-    except click.ClickException as error:
-        where = f" ({error.ctx.command_path} --help)" if isinstance(error, click.UsageError) and error.ctx else ""
-        fail(UsageError(error.format_message(), hint=f"see the verb's help{where}"), as_json)
+    except exceptions.TyperException as error:
+        told = getattr(error, "format_message", error.__str__)
+        fail(UsageError(str(told()), hint="`tally --help` lists the verbs, `tally VERB --help` its options"), as_json)
     except BrokenPipeError:
         sys.exit(1)
     except OSError as error:

@@ -143,6 +143,8 @@ def answer(home: Home, sock: socket.socket) -> Link:
         ours = catalogue(home, channel.peer)
     except TallyError as error:
         channel.abort(error)
+        ledger.append("abort", peer=channel.peer, stage="connect", code=error.code, reason=error.message[:500])
+        ledger.close()
         raise
     return _greeted(home, channel, ledger, ours)
 
@@ -157,6 +159,7 @@ def _greeted(home: Home, channel: Channel, ledger: Ledger, ours: Catalogue) -> L
     except TallyError as error:
         channel.abort(error)
         ledger.append("abort", peer=channel.peer, stage="connect", code=error.code, reason=error.message[:500])
+        ledger.close()
         raise
     return Link(home, channel, ledger, ours, theirs, hello, time.perf_counter() - began)
 

@@ -1,0 +1,153 @@
+"""A party from Python: `Party.open(home)`, then `query`, `run` and `session`, as the command line does them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from party.errors import InternalError, UsageError
+from party.home import Home
+from pipelines import execute
+from pipelines.link import Link, dial
+from pipelines.progress import Progress
+from pipelines.spec import read_job
+from pipelines.verbs_run import ask, check_sink, query_job
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Party", "RunResult", "Session"]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run gave this party; `content` is the object of `tally run --json`."""
+
+    home: Path
+    content: dict[str, Any]
+
+    @property
+    def run(self) -> str:
+        """The run's id."""
+        return str(self.content["run"])
+
+    @property
+    def rows(self) -> int | None:
+        """Rows in common; None where this party does not learn them."""
+        rows: int | None = self.content["rows"]
+        return rows
+
+    @property
+    def queries(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of each query this party receives."""
+        queries: dict[str, list[dict[str, Any]]] = self.content["queries"]
+        return queries
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """The statistics this party receives."""
+        statistics: dict[str, Any] = self.content["statistics"]
+        return statistics
+
+    @property
+    def model(self) -> dict[str, Any] | None:
+        """Metrics, and our own coefficients."""
+        model: dict[str, Any] | None = self.content["model"]
+        return model
+
+    @property
+    def scores(self) -> pa.Table | None:
+        """The score table, if this party receives it: key, score, split."""
+        kept = self.content["scores"]
+        if kept is None:
+            return None
+        from connectors import open_source
+
+        scheme = "csv:" if str(kept["path"]).endswith(".csv") else "parquet:"
+        source = open_source(f"{scheme}{kept['path']}", self.home)
+        return source.read([field.name for field in source.schema()])
+
+    def to_frame(self, query: str | None = None) -> pd.DataFrame:
+        """The scores as a pandas frame; with a name, the rows of that query."""
+        import pandas as pd
+
+        if query is not None:
+            return pd.DataFrame(self.queries[query], columns=self.content["columns"][query])
+        scores = self.scores
+        if scores is None:
+            raise UsageError("this run gave no scores to this party", hint="name a query: to_frame('by_plan')")
+        frame: pd.DataFrame = scores.to_pandas()
+        return frame
+
+
+class Session:
+    """One connection to a peer that answers many requests; each is asked of policy and written to the ledger."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def query(self, sql: str, *, realign: bool = False) -> pa.Table:
+        """One joint query: a table of its rows; decimals as text, NULL as null."""
+        answer = ask(self._link, sql, realign)
+        return pa.table({name: [row[name] for row in answer["rows"]] for name in answer["columns"]})
+
+    def score(self, model: str, ids: object) -> pa.Table:
+        """Comes with a later release."""
+        raise UsageError("scoring new rows comes with a later release", hint="a job with `score:` scores aligned rows")
+
+    def __enter__(self) -> Session:
+        self._link.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._link.close()
+        finally:
+            self._link.__exit__(kind, error, trace)
+
+
+class Party:
+    """This organisation, by its home folder."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    @classmethod
+    def open(cls, path: Path | str) -> Party:
+        """Open a home made by `tally init`; FileError when it is none."""
+        return cls(Home.open(path))
+
+    @property
+    def name(self) -> str:
+        """Our name."""
+        return self._home.party.name
+
+    def session(self, peer: str) -> Session:
+        """Connect to a peer for several requests."""
+        return Session(dial(self._home, peer))
+
+    def query(self, sql: str, *, peer: str, realign: bool = False) -> pa.Table:
+        """One joint query over a connection of its own."""
+        query_job(self._home, peer, sql)
+        with self.session(peer) as session:
+            return session.query(sql, realign=realign)
+
+    def run(self, job: Path | str, *, new: bool = False) -> RunResult:
+        """Run a job file without Prefect, resuming an unfinished run of it; the same as `tally run JOB --direct`."""
+        read = read_job(Path(job), self._home.party.name)
+        execute.keep_job(self._home, read)
+        if read.score is not None and read.score.receiver == self.name:
+            check_sink(self._home, read)
+        with dial(self._home, read.other(self.name)) as link:
+            content = execute.run_job(link, read, Progress(quiet=True), new=new)
+            link.close()
+        if content["status"] != "done":
+            raise InternalError("the run ended without a result")
+        return RunResult(self._home.root, content)
