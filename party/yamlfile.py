@@ -165,7 +165,7 @@ class Reader:
         """An integer within [low, high]."""
         value = self.node.value
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(f"must be an integer, not {_kind(self.node)}")
+            raise self.error(f"must be an integer, not {_kind(self.node)}", hint=f"a number from {low} to {high}")
         if not low <= value <= high:
             raise self.error(f"must lie between {low} and {high}")
         return value
