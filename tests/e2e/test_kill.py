@@ -170,7 +170,7 @@ def resumed(reference: Reference, pair: Pair) -> Answer:
     return answer
 
 
-@pytest.mark.parametrize("frozen", ["worker", slow("run")])
+@pytest.mark.parametrize("frozen", [slow("worker"), slow("run")])
 def test_a_frozen_peer_is_given_up(reference: Reference, tmp_path: Path, frozen: str) -> None:
     pair = reference.stage.copy(tmp_path)
     with pair.served() as serve:
