@@ -116,9 +116,8 @@ def _declare(root: Path, table: DemoTable, peer: str) -> None:
     """Put the table into party.yaml and its grants into policy.yaml, as `tally add-table` and an editor would."""
     text = (root / "party.yaml").read_text()
     columns = "".join(f"      {name}: {json.dumps(spec)}\n" for name, spec in table.columns.items())
-    block = (
-        f"tables:\n  {table.name}:\n    url: {table.url}\n    key: [{', '.join(table.key)}]\n    columns:\n{columns}"
-    )
+    key = f"    key: [{', '.join(table.key)}]\n    duplicates: {DUPLICATES}\n"
+    block = f"tables:\n  {table.name}:\n    url: {table.url}\n{key}    columns:\n{columns}"
     replace_file(root / "party.yaml", text.replace("tables: {}\n", block).encode())
     grants = "".join(f"      {table.name}.{name}: [{', '.join(words)}]\n" for name, words in table.grants.items())
     policy = (

@@ -202,7 +202,7 @@ def failing(link: Link, state: RunState) -> Iterator[None]:
         known = error if isinstance(error, TallyError) else _unexpected(error, link)
         known.stage = known.stage or link.channel.stage_name
         link.channel.abort(known)
-        status = "cancelled" if isinstance(known, Interrupted) else "failed"
+        status = "interrupted" if isinstance(known, Interrupted) else "failed"
         state.update(status=status, ended=time.time(), error=known.as_dict())
         link.ledger.append(
             "abort", run=state.run, peer=link.peer, stage=known.stage, code=known.code, reason=known.message[:500]

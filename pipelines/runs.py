@@ -26,6 +26,7 @@ from party.home import replace_file
 
 __all__ = ["RunState", "find_resumable", "list_runs", "new_run_id"]
 
+RESUMABLE = ("running", "broken", "failed", "interrupted")
 _RUN = re.compile(r"[a-z0-9][a-z0-9-]{7,63}")
 
 
@@ -154,10 +155,6 @@ def list_runs(runs: Path) -> list[dict[str, Any]]:
 def find_resumable(runs: Path, digest: str) -> RunState | None:
     """The newest unfinished run of this job that we began ourselves."""
     for status in list_runs(runs):
-        if (
-            status.get("digest") == digest
-            and status.get("ours")
-            and status["status"] in ("running", "broken", "failed")
-        ):
+        if status.get("digest") == digest and status.get("ours") and status["status"] in RESUMABLE:
             return RunState(runs, status["run"])
     return None

@@ -51,7 +51,7 @@ def add_table(path: Path, name: str, url: str, key: str) -> dict[str, Any]:
     columns = [column.strip() for column in key.split(",")]
     source = open_source(Url(url).expand(home.root), home.root, {}, columns)
     types = {found.name: "string" if found.key else found.kind.text() for found in source.schema()}
-    home.add_table(name, url, columns, types)
+    home = home.add_table(name, url, columns, types)
     return {"party": home.party.name, "tables": [_table(home, name)]}
 
 

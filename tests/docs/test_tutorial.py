@@ -16,9 +16,6 @@ TUTORIAL = DOCS / "tutorial/first-run.md"
 
 
 @pytest.mark.alone
-@pytest.mark.xfail(
-    strict=True, reason="`tally add-table` writes party.yaml and then ends with 2: it shows the home as read before"
-)
 def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
