@@ -13,9 +13,12 @@ from party.errors import UsageError
 from party.request import Request
 from pipelines.job import Analysis, Job
 
-__all__ = ["check_tables", "context", "explain", "request", "row_bound", "train_spec"]
+__all__ = ["check_tables", "context", "explain", "predict", "request", "row_bound", "train_spec"]
 
 Catalogues = tuple[Catalogue, Catalogue]
+
+_ALIGN_SECONDS = 1.5e-4  # a key, both parties at work: mapping and two multiplications
+_QUERY_SECONDS = 1.0
 
 
 def check_tables(job: Job, catalogues: Catalogues) -> None:
@@ -99,6 +102,27 @@ def request(job: Job, catalogues: Catalogues) -> Request:
         spec = train_spec(job)
         spec.check()
         found |= vfl.request(spec, job.score.receiver if job.score else None)
+    return found
+
+
+def predict(job: Job, catalogues: Catalogues) -> dict[str, dict[str, float | int | None]]:
+    """Coarse costs of the stages, bytes both ways: seconds are those of two cores of one machine, give or take a half.
+
+    A query takes about a second and its bytes stand in its own lines of `explain`.
+    """
+    sizes = {}
+    for (party, name), catalogue in zip(job.align.tables, catalogues, strict=True):
+        table = catalogue.table(name)
+        sizes[party] = table.rows if table is not None else 0
+    costs = psi.predict(sizes, job.align.learns)
+    found: dict[str, dict[str, float | int | None]] = {
+        "align": {"seconds": _ALIGN_SECONDS * sum(sizes.values()), "bytes": sum(cost.sent for cost in costs.values())}
+    }
+    if job.analyse:
+        found["analyse"] = {"seconds": _QUERY_SECONDS * len(job.analyse), "bytes": None}
+    if job.train is not None:
+        plan = vfl.plan(train_spec(job), row_bound(job, catalogues), job.score.receiver if job.score else None)
+        found["train"] = {"seconds": plan.seconds, "bytes": plan.passes * plan.bytes_each_pass}
     return found
 
 

@@ -21,7 +21,7 @@ from party.ledger import Ledger
 from party.message import Bytes, Message, Text
 from party.yamlfile import nearest
 from pipelines.results import kernels
-from pipelines.tables import catalogue
+from pipelines.tables import catalogue, keep_catalogue
 
 __all__ = ["Command", "Link", "Reply", "answer", "dial"]
 
@@ -156,6 +156,7 @@ def _greeted(home: Home, channel: Channel, ledger: Ledger, ours: Catalogue) -> L
         with channel.stage("connect"):
             hello = agreement.greet(channel, version("tallystick"))
             theirs = agreement.exchange_catalogues(channel, ours)
+            keep_catalogue(home, theirs)
     except TallyError as error:
         channel.abort(error)
         ledger.append("abort", peer=channel.peer, stage="connect", code=error.code, reason=error.message[:500])

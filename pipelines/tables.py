@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from connectors import Declared, Source, open_source
 from party.catalogue import Catalogue, Column, Table
+from party.catalogue_wire import decode_catalogue, encode_catalogue
 from party.errors import FileError, UsageError
 from party.files import TableSpec
 from party.home import Home, replace_file
@@ -17,7 +18,17 @@ from party.policy import visible
 from party.yamlfile import nearest
 from psi import KeyColumn
 
-__all__ = ["catalogue", "content_digest", "key_columns", "open_table", "read_aligned", "table_spec", "table_stamp"]
+__all__ = [
+    "catalogue",
+    "content_digest",
+    "keep_catalogue",
+    "kept_catalogue",
+    "key_columns",
+    "open_table",
+    "read_aligned",
+    "table_spec",
+    "table_stamp",
+]
 
 
 def table_spec(home: Home, name: str) -> TableSpec:
@@ -78,6 +89,21 @@ def catalogue(home: Home, peer: str) -> Catalogue:
             raise FileError(f"`{name}.{min(missing)}`: the table has no such column", file=home.policy.file, hint=near)
         tables.append(Table(name, spec.key, columns, source.rows()))
     return visible(Catalogue(home.party.name, tuple(tables)), policy)
+
+
+def keep_catalogue(home: Home, theirs: Catalogue) -> None:
+    """Remember what a peer last showed us, for plans without it."""
+    folder = home.state / "catalogues"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    replace_file(folder / f"{theirs.party}.json", encode_catalogue(theirs))
+
+
+def kept_catalogue(home: Home, peer: str) -> Catalogue:
+    """What a peer showed us at the last connection; UsageError when there was none."""
+    path = home.state / "catalogues" / f"{peer}.json"
+    if not path.exists():
+        raise UsageError(f"nothing is known of the tables of {peer} yet", hint=f"connect once: `tally tables {peer}`")
+    return decode_catalogue(path.read_bytes(), peer)
 
 
 def _column(spec: TableSpec, name: str, kind: Declared) -> Column:

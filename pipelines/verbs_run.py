@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from party.errors import InternalError, TallyError, UsageError
+from party.errors import InternalError, UsageError
 from party.home import Home
 from pipelines.job import Align, Analysis, Job
 from pipelines.progress import Progress
@@ -25,20 +25,21 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     from pipelines import asked
     from pipelines.link import dial
     from pipelines.spec import read_job
+    from pipelines.tables import catalogue, kept_catalogue
 
     home = Home.open(path)
     job = read_job(file, home.party.name)
     peer = job.other(home.party.name)
     if offline:
-        raise UsageError(
-            "`--offline` needs a catalogue kept from an earlier connection, which comes with a later release"
-        )
-    with dial(home, peer) as link:
-        link.close()
-    catalogues = link.catalogues(job.parties)
+        known = {home.party.name: catalogue(home, peer), peer: kept_catalogue(home, peer)}
+    else:
+        with dial(home, peer) as link:
+            link.close()
+        known = {home.party.name: link.ours, peer: link.theirs}
+    catalogues = known[job.parties[0]], known[job.parties[1]]
     request = asked.request(job, catalogues)
     ours = decide(home.policy.towards(peer), home.party.name, peer, request)
-    granted = {(table.name, column.name): column.grants for table in link.theirs.tables for column in table.columns}
+    granted = {(table.name, column.name): column.grants for table in known[peer].tables for column in table.columns}
     theirs = sorted(
         f"{use.table}.{use.column} needs `{use.use}`"
         for use in request.uses
@@ -49,6 +50,7 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         "peer": peer,
         "stages": [name for name in ("align", "analyse", "train", "score") if getattr(job, name)],
         "explain": asked.explain(job, catalogues),
+        "predicted": asked.predict(job, catalogues),
         "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
         "missing": {home.party.name: list(ours), peer: theirs},
     }
@@ -58,6 +60,9 @@ def plan_text(result: dict[str, Any]) -> str:
     """The plan for people."""
     lines = [f"{result['job']} with {result['peer']}: {', '.join(result['stages'])}"]
     lines += [f"  {line}" for line in result["explain"]]
+    for stage, cost in result["predicted"].items():
+        told = f", {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else ""
+        lines.append(f"predicted: {stage} about {cost['seconds']:.0f} s{told} (measured on another machine)")
     for party, missing in result["missing"].items():
         lines += [f"missing at {party}: {line}" for line in missing]
     return "\n".join(lines)
@@ -273,13 +278,3 @@ def cancel(path: Path, name: str) -> dict[str, Any]:
             time.sleep(0.05)
     state.update(status="cancelled", ended=time.time())
     return {"run": name, "status": "cancelled"}
-
-
-def first_error(error: BaseException) -> TallyError:
-    """The error of ours behind what Prefect raised."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, TallyError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return InternalError(f"Prefect failed: {type(error).__name__}", hint="`tally run JOB --direct` works without it")
