@@ -23,7 +23,7 @@ from psi.messages import Masked
 from tests.e2e.homes import Answer, Pair, tally, wait_until
 from tests.e2e.test_schedule import small_pair
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 FROM = "FROM bank.customers b JOIN telco.subscribers t ON b.id = t.id"
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.homes import Pair, alive, descendants, expect, make_pair, start, tally, wait_until
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 JOB = """version: 1
 name: nightly

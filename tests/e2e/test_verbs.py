@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.homes import expect, tally
 from tests.e2e.test_schedule import small_pair
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(200)]
+pytestmark = pytest.mark.timeout(200)
 
 
 def test_looking_verbs_answer_with_the_keys_of_the_contract(tmp_path: Path) -> None:
