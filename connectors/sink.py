@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
+from party.certificate import sync_folder
 from party.errors import InternalError, UsageError
 
 __all__ = ["CsvSink", "ParquetSink", "Receipt", "Sink"]
@@ -99,7 +100,7 @@ class Sink(ABC):
                 os.replace(temporary, self._path)
             else:
                 _rename_new(temporary, self._path)
-            _sync_folder(folder)
+            sync_folder(folder)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
@@ -171,11 +172,3 @@ def _rename_new(temporary: Path, target: Path) -> None:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
             raise
         os.replace(temporary, target)  # a file system without hard links
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -335,7 +335,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         fail(InternalError(f"{error.strerror or error}", hint="is the disk full, or a file missing?"), as_json)
-    except Exception as error:
+    except Exception as error:  # the edge of the process: a bug becomes exit code 1, its text may hold values
         if os.environ.get("TALLY_TRACEBACK"):
             raise
         text = f"a bug of ours: {type(error).__name__}"

@@ -132,7 +132,8 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
             else:
                 check_bound(state, proposed, link.peer)
             state.update(status="running", error=None)
-            states.append(held.enter_context(failing(link, state)) or state)
+            held.enter_context(failing(link, state))
+            states.append(state)
             return _read(link, proposed, runs)
 
         began = time.perf_counter()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from contextlib import suppress
@@ -73,4 +72,3 @@ async def _follow(runner: Runner, root: Path, state: Path, known: dict[str, tupl
         deployment = await schedules.deployment(root, schedule)
         known[name] = (schedule.version, await runner.aadd_deployment(deployment))
         print(f"schedule {name}: {schedule.cron} ({schedule.timezone})", file=sys.stderr, flush=True)
-    os.environ.pop("PREFECT__FLOW_RUN_ID", None)
