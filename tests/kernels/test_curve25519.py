@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import curve25519, curve25519_reference, curve25519_scalar
+from kernels import curve25519, curve25519_batches, curve25519_compute, curve25519_reference, curve25519_scalar
 from kernels.curve25519_workers import Pool
 
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
@@ -48,7 +48,7 @@ def little(value: int) -> bytes:
 def test_rfc_9380_vectors_give_the_maps_own_output_and_three_doublings_give_p() -> None:
     suite = vectors("rfc9380_curve25519_XMD_SHA-512_ELL2_NU_.json")
     messages = [case["msg"].encode() for case in suite["vectors"]]
-    got = curve25519.hash_to_curve(messages, suite["dst"].encode())
+    got = curve25519.hash_to_curve(*curve25519.pack(messages), suite["dst"].encode())
     assert len(got) >= 5
     for case, point in zip(suite["vectors"], got, strict=True):
         assert point.tobytes() == little(int(case["Q"]["x"], 16))
@@ -66,7 +66,10 @@ def test_rfc_9380_expand_message_vectors() -> None:
 
 def test_a_domain_tag_over_255_bytes_is_hashed_first() -> None:
     short = hashlib.sha512(b"H2C-OVERSIZE-DST-" + b"t" * 300).digest()
-    assert (curve25519.hash_to_curve([b"x"], b"t" * 300) == curve25519.hash_to_curve([b"x"], short)).all()
+    assert (
+        curve25519.hash_to_curve(*curve25519.pack([b"x"]), b"t" * 300)
+        == curve25519.hash_to_curve(*curve25519.pack([b"x"]), short)
+    ).all()
 
 
 def test_wycheproof_x25519_all_cases() -> None:
@@ -98,7 +101,7 @@ def test_rfc_7748_vectors_and_a_thousand_iterations() -> None:
 
 
 def test_small_order_points_give_zero_rows_among_good_ones() -> None:
-    good = curve25519.hash_to_curve([b"a", b"b"], b"t")
+    good = curve25519.hash_to_curve(*curve25519.pack([b"a", b"b"]), b"t")
     points = np.concatenate([good[:1], rows(*map(little, SMALL_ORDER)), good[1:]])
     got = curve25519.multiply(curve25519.random_scalar(), points)
     assert [bool(row.any()) for row in got] == [True] + [False] * len(SMALL_ORDER) + [True]
@@ -112,7 +115,7 @@ def test_is_canonical_at_the_edges() -> None:
 
 def test_the_map_equals_the_plain_twin() -> None:
     items = [b"", b"\x00", *(secrets.token_bytes(1 + i % 40) for i in range(60))]
-    got = curve25519.hash_to_curve(items, b"tag")
+    got = curve25519.hash_to_curve(*curve25519.pack(items), b"tag")
     assert [row.tobytes() for row in got] == [curve25519_reference.hash_to_curve(item, b"tag") for item in items]
 
 
@@ -124,7 +127,7 @@ def test_the_quadratic_character_equals_eulers_criterion() -> None:
 
 def test_multiplication_commutes_and_equals_the_edwards_twin() -> None:
     a, b = curve25519.random_scalar(), curve25519.random_scalar()
-    points = curve25519.hash_to_curve([b"1", b"2", b"3"], b"t")
+    points = curve25519.hash_to_curve(*curve25519.pack([b"1", b"2", b"3"]), b"t")
     there = curve25519.multiply(a, curve25519.multiply(b, points))
     assert (there == curve25519.multiply(b, curve25519.multiply(a, points))).all()
     twin = b"".join(curve25519_reference.multiply(a, row.tobytes()) for row in points)
@@ -146,14 +149,15 @@ def test_random_scalars_are_clamped_and_differ() -> None:
 def test_worker_processes_and_a_given_executor_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     items = [str(i).encode() for i in range(2500)]
     scalar = curve25519.random_scalar()
-    inline = curve25519.hash_to_curve(items, b"t")
+    inline = curve25519.hash_to_curve(*curve25519.pack(items), b"t")
     product = curve25519.multiply(scalar, inline)
     pool = Pool(2)
-    monkeypatch.setattr(curve25519, "THRESHOLD", 10)
-    monkeypatch.setattr(curve25519, "_workers", lambda: 2)
-    monkeypatch.setattr(curve25519, "_pool", lambda: pool)
-    assert (curve25519.hash_to_curve(items, b"t") == inline).all()
-    assert (curve25519.multiply(scalar, inline) == product).all()
+    monkeypatch.setattr(curve25519_batches, "THRESHOLD", 10)
+    monkeypatch.setattr(curve25519_batches, "workers", lambda: 2)
+    monkeypatch.setattr(curve25519_batches, "_processes", lambda: pool)
+    fallback = curve25519.Kernel(None)
+    assert (fallback.hash_to_curve(*curve25519.pack(items), b"t") == inline).all()
+    assert (fallback.multiply(scalar, inline) == product).all()
     with ThreadPoolExecutor(1) as executor:
         assert (curve25519.multiply(scalar, inline, executor) == product).all()
     worker = pool._idle.get()
@@ -215,11 +219,11 @@ def test_the_self_test_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -
     right = curve25519_scalar.multiply
     monkeypatch.setattr(curve25519_scalar, "multiply", lambda s, p: bytes([right(s, p)[0] ^ 1]) + right(s, p)[1:])
     with pytest.raises(RuntimeError, match="wrong points"):
-        curve25519.self_test()
+        curve25519_compute.self_test(None)
 
 
 def test_empty_batches() -> None:
     empty = np.empty((0, 32), np.uint8)
     assert curve25519.multiply(curve25519.random_scalar(), empty).shape == (0, 32)
-    assert curve25519.hash_to_curve([], b"t").shape == (0, 32)
+    assert curve25519.hash_to_curve(*curve25519.pack([]), b"t").shape == (0, 32)
     assert curve25519.base_multiply_each(empty).shape == (0, 32)

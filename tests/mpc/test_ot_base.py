@@ -76,7 +76,7 @@ def test_torsion_does_not_show_the_choice(recorded: Any) -> None:
     for message in recorded[0]:
         for pair in message.pairs[:12].reshape(-1, 32):
             assert ladder(ORDER, int.from_bytes(pair.tobytes(), "little")) == 0
-    raw = curve25519.hash_to_curve([secrets.token_bytes(32) for _ in range(40)], b"test")
+    raw = curve25519.hash_to_curve(*curve25519.pack([secrets.token_bytes(32) for _ in range(40)]), b"test")
     assert any(ladder(ORDER, int.from_bytes(point.tobytes(), "little")) for point in raw)
 
 
