@@ -80,7 +80,7 @@ def plan(statistics: Mapping[str, Sequence[str]], tables: Mapping[str, str], con
     keys = []
     for catalogue in context.catalogues:
         table = catalogue.table(tables[catalogue.party])
-        keys.append(table.key[0] if table is not None and table.key else ())
+        keys.append(tuple(name for key in table.key for name in key) if table is not None else ())
     query = Query(
         tables=(tables[context.parties[0]], tables[context.parties[1]]),
         where=None,

@@ -31,12 +31,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its keys in the order they are tried (each a tuple of columns), and its rows to two digits."""
+    """One table: its keys in the order they are tried (each a tuple of columns), its rows to two digits, and what a
+    repeated key means: an error, its first row, or each of them."""
 
     name: str
     key: tuple[tuple[str, ...], ...]
     columns: tuple[Column, ...]
     rows: int
+    duplicates: str = "error"
 
     def column(self, name: str) -> Column | None:
         """The column of this name, if it is granted."""

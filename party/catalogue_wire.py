@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 from party.canonical import canonical, parse_canonical
 from party.catalogue import Catalogue, Column, Table, Type
 from party.errors import PeerError
-from party.files import COLUMN, NAME, NORMALISE, RESERVED
+from party.files import COLUMN, DUPLICATES, NAME, NORMALISE, RESERVED
 from party.request import GRANTS
 
 __all__ = ["decode_catalogue", "encode_catalogue"]
@@ -30,6 +30,7 @@ def encode_catalogue(catalogue: Catalogue) -> bytes:
                     "name": table.name,
                     "key": table.key,
                     "rows": table.rows,
+                    "duplicates": table.duplicates,
                     "columns": [_column_out(column) for column in table.columns],
                 }
                 for table in catalogue.tables
@@ -70,7 +71,7 @@ def _column_out(column: Column) -> dict[str, object]:
 
 
 def _table(value: object) -> Table:
-    item = _mapping(value, ("name", "key", "rows", "columns"))
+    item = _mapping(value, ("name", "key", "rows", "duplicates", "columns"))
     columns = tuple(_column(column) for column in _list(item["columns"], _COLUMNS))
     names = [column.name for column in columns]
     _distinct(names)
@@ -82,7 +83,10 @@ def _table(value: object) -> Table:
         _distinct(list(form))
         if not form or not set(form) <= set(names):
             raise _wrong("a key names columns that it does not list")
-    return Table(name, key, columns, _integer(item["rows"], 0, _ROWS))
+    duplicates = _text(item["duplicates"])
+    if duplicates not in DUPLICATES:
+        raise _wrong("what a repeated key means is none of the words for it")
+    return Table(name, key, columns, _integer(item["rows"], 0, _ROWS), duplicates)
 
 
 def _column(value: object) -> Column:

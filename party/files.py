@@ -41,7 +41,7 @@ NAME_RULE = "small letters, digits and _, at most 31, a letter first"
 COLUMN_RULE = "letters, digits and _, at most 63, no digit first"
 NORMALISE = ("text", "phone", "email", "name", "integer")
 TYPES = ("string", "integer", "decimal(p,s)", "float", "bool", "date", "timestamp")
-DUPLICATES = ("error", "first")
+DUPLICATES = ("error", "first", "all")
 
 _DECIMAL = re.compile(r"decimal\(\s*([0-9]{1,2})\s*,\s*([0-9]{1,2})\s*\)")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")

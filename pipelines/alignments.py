@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import astuple
 
 import numpy as np
 
@@ -14,24 +15,28 @@ from party.home import replace_file
 from pipelines.live import Live
 from pipelines.runs import RunState
 from pipelines.tables import content_digest
-from psi import Alignment
+from psi import Alignment, Facts
 
 __all__ = ["from_arrays", "keep", "load", "opened_to", "to_arrays"]
 
 
 def to_arrays(alignment: Alignment) -> dict[str, np.ndarray]:
-    """An alignment as arrays for a file of ours."""
+    """An alignment as arrays for a file of ours; -1 stands for a number that this side did not learn."""
+    numbers = [alignment.ours, alignment.theirs, alignment.count, alignment.unmatched]
     found: dict[str, np.ndarray] = {
         "rows": alignment.rows,
         "digest": np.frombuffer(alignment.digest, dtype=np.uint8),
-        "sizes": np.array([alignment.ours, alignment.theirs, -1 if alignment.count is None else alignment.count]),
+        "numbers": np.array([-1 if number is None else number for number in numbers]),
+        "by_key": np.array([-1 if number is None else number for number in alignment.by_key], dtype=np.int64),
     }
+    if alignment.facts is not None:
+        found["facts"] = np.array(astuple(alignment.facts))
     return found if alignment.matched is None else found | {"matched": alignment.matched}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray]) -> Alignment:
     """The reverse of `to_arrays`."""
-    ours, theirs, count = (int(size) for size in arrays["sizes"])
+    ours, theirs, count, unmatched = (int(number) for number in arrays["numbers"])
     return Alignment(
         rows=arrays["rows"],
         matched=arrays.get("matched"),
@@ -39,6 +44,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray]) -> Alignment:
         digest=arrays["digest"].tobytes(),
         ours=ours,
         theirs=theirs,
+        facts=Facts(*(int(number) for number in arrays["facts"])) if "facts" in arrays else None,
+        by_key=tuple(None if number < 0 else int(number) for number in arrays["by_key"]),
+        unmatched=unmatched,
     )
 
 
@@ -82,6 +90,7 @@ def _state(live: Live) -> RunState:
         sorted(live.job.align.tables),
         live.job.align.learns,
         live.job.align.duplicates or spec.duplicates,
+        live.job.align.keep,
         [list(form) for form in spec.key],
         rules,
         [mine.min_size, other.min_size],

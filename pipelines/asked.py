@@ -5,15 +5,17 @@ Both sides call this by themselves and get the same, or the agreement fails.
 
 from __future__ import annotations
 
+import math
+
 import psi
 import vfl
 from mpc import sql, statistics
-from party.catalogue import Catalogue
+from party.catalogue import Catalogue, Table
 from party.errors import UsageError
 from party.request import Request
 from pipelines.job import Analysis, Job
 
-__all__ = ["check_tables", "context", "explain", "predict", "request", "row_bound", "train_spec"]
+__all__ = ["check_tables", "context", "explain", "joined", "multiple", "predict", "request", "row_bound", "train_spec"]
 
 Catalogues = tuple[Catalogue, Catalogue]
 
@@ -42,10 +44,29 @@ def check_tables(job: Job, catalogues: Catalogues) -> None:
             )
 
 
+def _tables(job: Job, catalogues: Catalogues) -> dict[str, Table]:
+    """party -> its aligned table, as the catalogues show it."""
+    found = {}
+    for (party, name), catalogue in zip(job.align.tables, catalogues, strict=True):
+        table = catalogue.table(name)
+        if table is None:
+            raise UsageError(f"{party} shows no table {name!r}", party=party, stage="align")
+        found[party] = table
+    return found
+
+
+def multiple(job: Job, catalogues: Catalogues) -> bool:
+    """Whether a key repeated on either side stands for each of its rows."""
+    return "all" in {job.align.duplicates or table.duplicates for table in _tables(job, catalogues).values()}
+
+
 def row_bound(job: Job, catalogues: Catalogues) -> int:
-    """The most rows that an alignment can have: the smaller table's, rounded up to two digits."""
-    found = [catalogue.table(name) for (_, name), catalogue in zip(job.align.tables, catalogues, strict=True)]
-    return min(table.rows for table in found if table is not None)
+    """The most rows that an alignment can have: the smaller table's, rounded up to two digits, or the keeper's; where
+    repeated keys stand for each of their rows, all pairs."""
+    sizes = {party: table.rows for party, table in _tables(job, catalogues).items()}
+    if multiple(job, catalogues):
+        return min(math.prod(sizes.values()) + max(sizes.values()), psi.MOST_ROWS)
+    return sizes[job.align.keep] if job.align.keep else min(sizes.values())
 
 
 def context(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Context:
@@ -84,17 +105,25 @@ def _plan(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Pl
             stage="analyse",
             hint="one alignment a job: join the two tables named under `align`",
         )
+    if plan.keep not in (None, job.align.keep):
+        raise UsageError(
+            f"analyse.{item.name} keeps rows of {plan.keep} without a match, the job's alignment does not",
+            stage="analyse",
+            hint=f"say `keep: {plan.keep}` under `align`, or use JOIN",
+        )
     return plan
+
+
+def joined(job: Job, catalogues: Catalogues) -> psi.Joined:
+    """The job's `align` in the words of psi."""
+    keys = {party: (table.name, table.key) for party, table in _tables(job, catalogues).items()}
+    return psi.Joined(keys, job.align.learns, job.align.keep, multiple(job, catalogues))
 
 
 def request(job: Job, catalogues: Catalogues) -> Request:
     """Everything the job asks for. Raises UsageError when it cannot be run, PolicyRefused when it never may be."""
     check_tables(job, catalogues)
-    keys = {}
-    for (party, name), catalogue in zip(job.align.tables, catalogues, strict=True):
-        table = catalogue.table(name)
-        keys[party] = (name, table.key if table is not None else ())
-    found = psi.request(keys, job.align.learns)
+    found = psi.request(joined(job, catalogues))
     rows = row_bound(job, catalogues)
     for item in job.analyse:
         found |= _plan(job, item, catalogues, rows).request
@@ -110,10 +139,7 @@ def predict(job: Job, catalogues: Catalogues) -> dict[str, dict[str, float | int
 
     A query takes about a second and its bytes stand in its own lines of `explain`.
     """
-    sizes = {}
-    for (party, name), catalogue in zip(job.align.tables, catalogues, strict=True):
-        table = catalogue.table(name)
-        sizes[party] = table.rows if table is not None else 0
+    sizes = {party: table.rows for party, table in _tables(job, catalogues).items()}
     costs = psi.predict(sizes, job.align.learns)
     found: dict[str, dict[str, float | int | None]] = {
         "align": {"seconds": _ALIGN_SECONDS * sum(sizes.values()), "bytes": sum(cost.sent for cost in costs.values())}
@@ -126,15 +152,31 @@ def predict(job: Job, catalogues: Catalogues) -> dict[str, dict[str, float | int
     return found
 
 
+def _learners(job: Job) -> str:
+    if job.align.learns == "size":
+        return "both learn how many keys both have, nobody which"
+    who = "both parties learn" if job.align.learns == "both" else f"{job.align.learns} learns"
+    return f"{who} which of its own rows the other has"
+
+
 def explain(job: Job, catalogues: Catalogues) -> list[str]:
     """What will run and what each party learns, a line each."""
     rows = row_bound(job, catalogues)
     first, second = job.parties
-    learner = "both parties learn" if job.align.learns == "both" else f"{job.align.learns} learns"
+    tables = _tables(job, catalogues)
     lines = [
-        f"align: {first}.{job.align.tables[0][1]} with {second}.{job.align.tables[1][1]}, at most {rows} rows",
-        f"align: each learns the length of the other's key list; {learner} which of its own rows the other has",
+        f"align: {first}.{tables[first].name} with {second}.{tables[second].name}, at most {rows} rows",
+        f"align: each learns the length of the other's key list; {_learners(job)}",
     ]
+    if len(tables[first].key) > 1:
+        lines.append(
+            "align: keys are tried in order, each on the rows that no earlier one matched; of each key both learn"
+            " the length of the lists and how many match, and which, unless they are fewer than the minimum size"
+        )
+    if multiple(job, catalogues):
+        lines.append("align: of each matched key both learn how many rows the other has; every pair of them is a row")
+    if job.align.keep:
+        lines.append(f"align: {job.align.keep} keeps its rows without a match; the other side learns how many")
     for item in job.analyse:
         told = " and ".join(item.to)
         lines += [f"{item.name} (to {told}): {line}" for line in _plan(job, item, catalogues, rows).explain()]

@@ -13,22 +13,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from party.errors import PeerError, UsageError
+from party.files import DUPLICATES
 
 __all__ = ["Align", "Analysis", "Job", "Score", "Train"]
 
 KINDS = ("count", "sum", "mean", "variance", "std", "covariance", "correlation")
-DUPLICATES = ("error", "first")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+")
 
 
 @dataclass(frozen=True)
 class Align:
-    """Which two tables, who learns the matches (`both` or a party), what to do with a repeated key."""
+    """Which two tables, who learns the matches (`both`, a party, or `size`: how many, not which), what to do with a
+    repeated key, and whose rows stay without a match."""
 
     tables: tuple[tuple[str, str], ...]
     learns: str
     duplicates: str | None = None  # None: as each owner declared its table
+    keep: str | None = None
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class Job:
                 "tables": [list(pair) for pair in self.align.tables],
                 "learns": self.align.learns,
                 "duplicates": self.align.duplicates,
+                "keep": self.align.keep,
             },
             "analyse": [
                 {
@@ -134,6 +137,7 @@ class Job:
                     tuple((_text(party), _text(table)) for party, table in raw["align"]["tables"]),
                     _text(raw["align"]["learns"]),
                     None if raw["align"]["duplicates"] is None else _text(raw["align"]["duplicates"]),
+                    None if raw["align"]["keep"] is None else _text(raw["align"]["keep"]),
                 ),
                 analyse=tuple(
                     Analysis(
@@ -175,7 +179,7 @@ class Job:
     def complaints(self) -> Iterator[tuple[str, str, str | None]]:
         """Each thing wrong: where in the job file, why, and a hint."""
         both = self.parties
-        choices = "both, or " + " or ".join(both)
+        choices = f"both, {', '.join(both)}, or size"
         if self.version != 1:
             yield "version", f"this tally reads version 1, not {self.version}", "install a newer tally"
         if not _NAME.fullmatch(self.name):
@@ -183,11 +187,14 @@ class Job:
         if len(both) != 2 or len(set(both)) != 2 or self.initiator not in both:
             yield "align", "names one table of each of the two parties", "such as {bank: customers, telco: subscribers}"
             return
-        if self.align.learns not in ("both", *both):
-            size = " (`size` comes with a later release)" if self.align.learns == "size" else ""
-            yield "align.learns", f"{self.align.learns!r} is not possible{size}", f"use {choices}"
+        if self.align.learns not in ("both", "size", *both):
+            yield "align.learns", f"{self.align.learns!r} is not possible", f"use {choices}"
         if self.align.duplicates not in (None, *DUPLICATES):
-            yield "align.duplicates", f"{self.align.duplicates!r} is not possible", "use error or first"
+            yield "align.duplicates", f"{self.align.duplicates!r} is not possible", "use error, first or all"
+        if self.align.keep not in (None, *both):
+            yield "align.keep", f"{self.align.keep!r} is no party of this job", f"use {both[0]} or {both[1]}"
+        if self.align.learns != "both" and (self.align.keep or self.align.duplicates == "all"):
+            yield "align.learns", "`keep` and `duplicates: all` need `learns: both`", "set learns: both"
         if (self.analyse or self.train) and self.align.learns != "both":
             yield "align.learns", "analyse and train need `learns: both`", "set learns: both, or only align"
         names = [item.name for item in self.analyse]

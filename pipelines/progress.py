@@ -35,7 +35,7 @@ class Progress:
         part = done / total if total else 1.0
         left = ""
         if _TELL_LEFT_AFTER < part < 1.0:
-            left = f", {(now - self._began) * (1.0 - part) / part:.0f} s left"
+            left = f", {_duration((now - self._began) * (1.0 - part) / part)} left"
         self._say(f"{self._stage}: {100 * part:.0f} %{left}{f' ({note})' if note else ''}")
 
     def end(self, note: str = "") -> None:
@@ -56,3 +56,8 @@ class Progress:
         else:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from typing import Any
 
 import vfl
@@ -37,7 +38,7 @@ def make(live: Live) -> dict[str, Any]:
         "run": live.state.run,
         "job": live.job.name,
         "status": "done",
-        "rows": live.alignment.count if live.alignment is not None else None,
+        "rows": _rows(live),
         **found,
         "model": _model(live),
         "scores": live.state.get_json("scores"),
@@ -46,8 +47,27 @@ def make(live: Live) -> dict[str, Any]:
         "details": {
             "stages": stages,
             "kernels": kernels(),
-            "alignment": {"reused": live.reused, "identifiers": live.state.get_json("identifiers")},
+            "alignment": _alignment(live),
         },
+    }
+
+
+def _rows(live: Live) -> int | None:
+    """Aligned rows, or, where one side alone learns or nobody learns which, how many identifiers both have."""
+    found = live.alignment
+    return None if found is None else len(found.rows) if live.job.align.learns == "both" else found.count
+
+
+def _alignment(live: Live) -> dict[str, Any]:
+    """What our table gave, and how many keys of each kind matched."""
+    found = live.alignment
+    facts = found.facts if found is not None else None
+    names = ("distinct", "rows", "nulls", "unreadable", "duplicates")
+    return {
+        "reused": live.reused,
+        "identifiers": dict(zip(names, astuple(facts), strict=True)) if facts else None,
+        "matches_by_key": list(found.by_key) if found is not None else None,
+        "unmatched": found.unmatched if found is not None else None,
     }
 
 

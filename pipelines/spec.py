@@ -9,7 +9,7 @@ from pipelines.job import KINDS, Align, Analysis, Job, Score, Train
 
 __all__ = ["read_job"]
 
-_RESERVED = ("learns", "duplicates")
+_RESERVED = ("learns", "duplicates", "keep")
 
 
 def read_job(path: Path, us: str) -> Job:
@@ -39,8 +39,13 @@ def _align(node: Reader, us: str, peer: str) -> Align:
             tables.append((word, reader.text(64)))
     for party in (us, peer):
         node.required(party)
-    duplicates = node.optional("duplicates")
-    return Align(tuple(tables), node.required("learns").text(64), duplicates.text(20) if duplicates else None)
+    duplicates, keep = node.optional("duplicates"), node.optional("keep")
+    return Align(
+        tuple(tables),
+        node.required("learns").text(64),
+        duplicates.text(20) if duplicates else None,
+        keep.text(64) if keep else None,
+    )
 
 
 def _analyse(top: Reader, us: str) -> tuple[Analysis, ...]:

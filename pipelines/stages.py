@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,13 +18,13 @@ import psi
 import vfl
 from connectors import Receipt, Sink, evaluate, open_sink
 from mpc import sql, statistics
-from party.catalogue import Catalogue
+from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
 from party.message import Bytes, Message
 from pipelines import alignments, asked
 from pipelines.job import Analysis
 from pipelines.live import Live
-from pipelines.tables import key_columns, open_table, read_aligned, table_spec
+from pipelines.tables import identifiers, open_table, read_aligned, table_spec
 from vfl import prepare
 
 __all__ = ["STAGES", "align", "analyse", "score", "train"]
@@ -55,36 +55,12 @@ def align(live: Live) -> None:
         live.state.put_arrays("alignment", alignments.to_arrays(held))
         live.kept("align")
         return
-    table = dict(live.job.align.tables)[live.us]
-    spec = table_spec(live.home, table)
     store = psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
-    identifiers = None
-    if not psi.prepared(store):
-        source = open_table(live.home, table)
-        columns = key_columns(spec)
-        batches = source.scan([column.name for column in columns])
-        identifiers = psi.from_batches(batches, columns, duplicates=live.job.align.duplicates or spec.duplicates)
-        live.state.put_json(
-            "identifiers",
-            {
-                "rows": identifiers.total,
-                "distinct": len(identifiers.items),
-                "nulls": identifiers.nulls,
-                "unreadable": identifiers.failures,
-                "duplicates": identifiers.duplicates,
-            },
-        )
-    mine, other = live.catalogues[live.index], live.catalogues[1 - live.index]
-    terms = psi.Terms(
-        live.state.run,
-        live.salt,
-        live.job.align.learns,
-        our_min_size=mine.min_size,
-        their_min_size=other.min_size,
-        most_ours=_agreed_rows(live, mine),
-        most_theirs=_agreed_rows(live, other),
+    mine, other = (_shown(live, catalogue) for catalogue in live.catalogues[:: 1 if live.index == 0 else -1])
+    keys = identifiers(live.home, mine, live.job.align.duplicates)
+    found = psi.align(
+        keys, live.channel, live.guard, _terms(live, mine, other), psi.Means(store, progress=live.progress.step)
     )
-    found = psi.match(identifiers, live.channel, live.guard, terms, store=store, progress=live.progress.step)
     live.alignment = found
     live.state.put_arrays("alignment", alignments.to_arrays(found))
     live.kept("align")
@@ -92,12 +68,27 @@ def align(live: Live) -> None:
     alignments.keep(live, found)
 
 
-def _agreed_rows(live: Live, catalogue: Catalogue) -> int:
-    """The most keys that a side may bring: the rows its catalogue tells."""
+def _terms(live: Live, mine: Table, other: Table) -> psi.Terms:
+    joined = asked.joined(live.job, live.catalogues)
+    return psi.Terms(
+        live.state.run,
+        live.salt,
+        joined.learns,
+        our_min_size=live.catalogues[live.index].min_size,
+        their_min_size=live.catalogues[1 - live.index].min_size,
+        keep=joined.keep,
+        multiple=joined.multiple,
+        most_ours=mine.rows,
+        most_theirs=other.rows,
+    )
+
+
+def _shown(live: Live, catalogue: Catalogue) -> Table:
+    """The aligned table as its owner shows it: the rows it tells bound its list."""
     table = catalogue.table(dict(live.job.align.tables)[catalogue.party])
     if table is None:
         raise InternalError("an agreed table is not in its catalogue")
-    return table.rows
+    return table
 
 
 def analyse(live: Live) -> None:
@@ -113,11 +104,14 @@ def analyse(live: Live) -> None:
 
 
 def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
-    alignment = _aligned(live)
-    context = asked.context(live.job, item, live.catalogues, len(alignment.rows))
+    rows = _aligned(live).rows
+    context = asked.context(live.job, item, live.catalogues, len(rows))
     if item.sql is not None:
         plan = sql.plan(item.sql, context)
-        result = sql.execute(plan, _local(live, plan), live.engine)
+        if plan.keep is None and live.job.align.keep is not None:  # an inner join over an alignment that holds more
+            rows = rows[: len(rows) - _aligned(live).unmatched]
+            plan = sql.plan(item.sql, replace(context, rows=len(rows)))
+        result = sql.execute(plan, _local(live, plan, rows), live.engine)
         if result is None:
             return None
         return {
@@ -126,16 +120,16 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
             "suppressed_groups": result.suppressed_groups,
         }
     wanted = statistics.plan(dict(item.statistics), dict(live.job.align.tables), context)
-    values = statistics.execute(wanted, _local(live, wanted.plan), live.engine)
+    values = statistics.execute(wanted, _local(live, wanted.plan, rows), live.engine)
     return None if values is None else {"statistics": values}
 
 
-def _local(live: Live, plan: sql.Plan) -> sql.LocalColumns:
+def _local(live: Live, plan: sql.Plan, rows: np.ndarray) -> sql.LocalColumns:
     """Our local step, evaluated over our aligned rows."""
     table = dict(live.job.align.tables)[live.us]
     used = sorted({use.column for use in plan.request.uses if use.party == live.us and use.use != "join"})
-    rows = read_aligned(open_table(live.home, table), used, _aligned(live).rows)
-    return evaluate(rows, plan.local[live.us], sql.TABLE)
+    values = read_aligned(open_table(live.home, table), used, rows)
+    return evaluate(values, plan.local[live.us], sql.TABLE)
 
 
 def train(live: Live) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,14 @@ from party.files import TableSpec
 from party.home import Home, replace_file
 from party.policy import visible
 from party.yamlfile import nearest
-from psi import KeyColumn
+from psi import Identifiers, KeyColumn, from_scan
 
 __all__ = [
     "catalogue",
     "content_digest",
+    "identifiers",
     "keep_catalogue",
     "kept_catalogue",
-    "key_columns",
     "open_table",
     "read_aligned",
     "table_spec",
@@ -62,15 +62,19 @@ def open_table(home: Home, name: str) -> Source:
     return open_source(spec.url.expand(home.root), home.root, declared, key)
 
 
-def key_columns(spec: TableSpec) -> list[KeyColumn]:
-    """The key of a table with its normalisation."""
-    if len(spec.key) != 1:
-        raise UsageError(
-            f"table {spec.name} has several keys tried in order, which comes with a later release",
-            hint="declare one key, which may have several columns: key: [phone]",
-        )
-    chosen = [spec.column(name) for name in spec.key[0]]
-    return [KeyColumn(column.name, column.normalise, column.region) for column in chosen]
+def identifiers(home: Home, shown: Table, duplicates: str | None) -> list[Identifiers]:
+    """What a table's rows are matched by, for each key that the peer is shown; read when needed, batch by batch.
+
+    `duplicates`: what the job says of repeated keys; None: as party.yaml says.
+    """
+    spec, source = table_spec(home, shown.name), open_table(home, shown.name)
+
+    def scan(columns: list[KeyColumn]) -> Callable[[], Iterable[pa.RecordBatch]]:
+        return lambda: source.scan([column.name for column in columns])
+
+    columns = [[spec.column(column) for column in form] for form in shown.key]
+    keys = [[KeyColumn(column.name, column.normalise, column.region) for column in form] for form in columns]
+    return [from_scan(scan(key), key, duplicates=duplicates or spec.duplicates) for key in keys]
 
 
 def catalogue(home: Home, peer: str) -> Catalogue:
@@ -87,7 +91,7 @@ def catalogue(home: Home, peer: str) -> Catalogue:
         if missing:
             near = nearest(min(missing), [found.name for found in source.schema()])
             raise FileError(f"`{name}.{min(missing)}`: the table has no such column", file=home.policy.file, hint=near)
-        tables.append(Table(name, spec.key, columns, source.rows()))
+        tables.append(Table(name, spec.key, columns, source.rows(), spec.duplicates))
     return visible(Catalogue(home.party.name, tuple(tables)), policy)
 
 
@@ -126,7 +130,8 @@ def read_aligned(source: Source, columns: Sequence[str], rows: np.ndarray) -> pa
     """These columns of these rows, in the order of `rows`. An empty choice of columns gives a table of rows only."""
     if not columns:
         return pa.table({"_": pa.nulls(len(rows))})
-    return source.read(list(columns)).take(pa.array(rows)).combine_chunks()
+    places = pa.array(rows, mask=rows < 0)  # -1: the other side's row without a match, all NULL here
+    return source.read(list(columns)).take(places).combine_chunks()
 
 
 def table_stamp(home: Home, name: str) -> str:

@@ -1,27 +1,35 @@
 """Who do we share: identifiers, the matching protocol, the alignment."""
 
 from psi.cost import Cost, predict
-from psi.ecdh import match, prepared
-from psi.identifiers import NORMALISATION, Identifiers, from_batches, from_items, settings_digest
+from psi.ecdh import match
+from psi.identifiers import NORMALISATION, Identifiers, from_items, from_scan, settings_digest
+from psi.joining import align
+from psi.masking import Facts
+from psi.means import Means
+from psi.messages import MOST_ROWS
 from psi.normalise import KeyColumn
 from psi.store import MemoryStore, SealedStore, Store
-from psi.terms import Alignment, Terms, request
+from psi.terms import Alignment, Joined, Terms, request
 
 __all__ = [
+    "MOST_ROWS",
     "NORMALISATION",
     "Alignment",
     "Cost",
+    "Facts",
     "Identifiers",
+    "Joined",
     "KeyColumn",
+    "Means",
     "MemoryStore",
     "SealedStore",
     "Store",
     "Terms",
-    "from_batches",
+    "align",
     "from_items",
+    "from_scan",
     "match",
     "predict",
-    "prepared",
     "request",
     "settings_digest",
 ]

@@ -23,9 +23,9 @@ class Cost:
 
 
 def predict(sizes: Mapping[str, int], learns: str = "both") -> dict[str, Cost]:
-    """Costs of a successful alignment for two parties with lists of these lengths.
+    """Costs of a successful alignment on one key for two parties with lists of these lengths.
 
-    Heartbeats and the comparison of transcripts at the stage's end are left out.
+    Heartbeats and the comparison of transcripts at the stage's end are left out, and so are multiplicities.
     """
     first, second = sizes.items()
     return {us[0]: _side(us, peer, learns) for us, peer in ((first, second), (second, first))}
@@ -34,20 +34,26 @@ def predict(sizes: Mapping[str, int], learns: str = "both") -> dict[str, Cost]:
 def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:
     ours, theirs = us[1], peer[1]
     out, back = _chunks(ours), _chunks(theirs)
-    bodies = [36 + 36 + 8]  # step 1
-    bodies += [4] * out + [36]  # steps 3 and 8, points left out
+    bodies = [36 + 36, 8 + 36 + 8 + 8, *[4] * out, 36]  # steps 1, 2, 3 without points, 8
     content = 32 * ours
-    waits = [out > (place + AHEAD - 1 if place else 0) for place in range(back)]
-    rounds = 2 + sum(waits)
+    rounds = 3 + sum(out > (place + AHEAD - 1 if place else 0) for place in range(back))  # and steps 1, 2, 8
     if receives_tags(us, peer, learns):
         bodies.append(1)  # step 5
-        rounds += 1 + (out > (back + AHEAD - 1 if back else 0))
+        rounds += out > (back + AHEAD - 1 if back else 0)  # waits for the commitment
+        if learns == "size":
+            bodies.append(8)
+        else:
+            rounds += 1  # waits for the seed
         if learns == "both":
             bodies.append(8 + 4 + -(-theirs // 8))  # step 7
     else:
-        bodies += [36, *[8] * back, 36]  # steps 4 and 6, tags left out
+        bodies += [36, *[8] * back]  # step 4 without tags
         content += theirs * tag_width(ours, theirs)
-        rounds += 2 if learns == "both" else 1
+        rounds += 1  # waits for step 5
+        if learns != "size":
+            bodies.append(36)  # step 6
+        if learns == "both":
+            rounds += 1  # waits for the bitmap
     return Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds)
 
 

@@ -7,44 +7,93 @@ An identifier of k key columns is, for each of them, the rule's name and the nor
 in front: no two different keys give one byte string, and a phone number never meets an equal text.
 
 Rows with a missing key, and rows whose value a rule cannot read (an impossible phone number), never match; they are
-counted. Rows of one identifier are an error, or the first of them stands for all (`duplicates`).
+counted. What repeated identifiers mean (`duplicates`) is for `psi.masking`, which finds them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from party.errors import DataError, UsageError
+from party.errors import DataError, InternalError, UsageError
 from psi.normalise import NORMALISERS, KeyColumn, Normaliser
 
-__all__ = ["NORMALISATION", "Identifiers", "KeyColumn", "from_batches", "from_items", "settings_digest"]
+__all__ = ["NORMALISATION", "Batch", "Counts", "Identifiers", "KeyColumn", "from_items", "from_scan", "settings_digest"]
 
 NORMALISATION = 1
-_FIRST_NAMED = 5  # duplicate rows named in an error
+CHUNK = 65_536
+_DUPLICATES = ("error", "first", "all")
 
 
 @dataclass(frozen=True, repr=False)
-class Identifiers:
-    """Distinct identifiers of a table.
+class Batch:
+    """One chunk: identifier i is data[offsets[i]:offsets[i + 1]]; rows[i] its row in the table. Not yet distinct."""
 
-    items: n byte strings. rows: int64 (n,), the row of each in the table. total: rows read. nulls: rows with a
-    missing key column. failures: rows a rule could not read. duplicates: rows left out because an earlier one has
-    the same identifier. settings: digest of rules and version, 32 bytes, to be equal on both sides.
-    """
-
-    items: list[bytes]
+    data: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
-    settings: bytes
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows read, rows with a missing key column, rows that a rule could not read."""
+
     total: int
     nulls: int = 0
     failures: int = 0
-    duplicates: int = 0
+
+
+class Identifiers:
+    """The identifiers of a table: a source that can be read more than once."""
+
+    def __init__(self, read: Callable[[], Iterator[tuple[list[bytes], npt.NDArray[np.int64], Counts]]], settings: bytes,
+                 duplicates: str) -> None:  # fmt: skip
+        self._read = read
+        self.settings = settings
+        self.duplicates = duplicates
+        self._counts: Counts | None = None
+        self._left_out = np.empty(0, dtype=np.int64)
+
+    def without(self, rows: npt.NDArray[np.int64]) -> Identifiers:
+        """The same source without these rows of the table."""
+        found = Identifiers(self._read, self.settings, self.duplicates)
+        found._left_out = np.union1d(self._left_out, rows)
+        return found
+
+    def batches(self) -> Iterator[Batch]:
+        """Every batch has CHUNK identifiers, the last one fewer; the same content each time."""
+        items: list[bytes] = []
+        rows = np.empty(0, dtype=np.int64)
+        counts = Counts(0)
+        for more, numbers, seen in self._read():
+            keep = ~np.isin(numbers, self._left_out)
+            items += [item for item, kept in zip(more, keep, strict=True) if kept]
+            rows = np.concatenate([rows, numbers[keep]])
+            counts = seen
+            while len(items) >= CHUNK:
+                yield _packed(items[:CHUNK], rows[:CHUNK])
+                items, rows = items[CHUNK:], rows[CHUNK:]
+        if items:
+            yield _packed(items, rows)
+        self._counts = counts
+
+    @property
+    def counts(self) -> Counts:
+        """What was read, once `batches` has been read to its end."""
+        if self._counts is None:
+            raise InternalError("identifiers are counted when all were read")
+        return self._counts
+
+
+def _packed(items: list[bytes], rows: npt.NDArray[np.int64]) -> Batch:
+    offsets = np.zeros(len(items) + 1, dtype=np.int64)
+    np.cumsum([len(item) for item in items], out=offsets[1:])
+    return Batch(np.frombuffer(b"".join(items), dtype=np.uint8), offsets, rows)
 
 
 def settings_digest(rules: Sequence[str]) -> bytes:
@@ -56,56 +105,44 @@ def from_items(items: Sequence[bytes]) -> Identifiers:
     """Identifiers that are already normalised and distinct: for tests, and for callers with their own rules."""
     if len(set(items)) != len(items):
         raise DataError("the identifiers are not distinct")
-    return Identifiers(list(items), np.arange(len(items), dtype=np.int64), settings_digest(["bytes"]), len(items))
+    listed = list(items)
+    return Identifiers(
+        lambda: iter([(listed, np.arange(len(listed), dtype=np.int64), Counts(len(listed)))]),
+        settings_digest(["bytes"]),
+        "error",
+    )
 
 
-def from_batches(
-    batches: Iterable[pa.RecordBatch], key: Sequence[KeyColumn], *, duplicates: str = "error"
+def from_scan(
+    scan: Callable[[], Iterable[pa.RecordBatch]], key: Sequence[KeyColumn], *, duplicates: str = "error"
 ) -> Identifiers:
-    """Normalise the key columns of a table, batch by batch.
-
-    duplicates: "error" (DataError with their number and first rows, never values) or "first". Raises UsageError for
-    an unknown rule, a region that is missing or unknown, `duplicates: all` (not available yet); DataError for a key
-    column of numbers with a fraction, or of a type that a rule does not read.
-    """
+    """The key columns of a table, normalised batch by batch each time they are read."""
     if not key:
         raise UsageError("a key has at least one column")
-    if duplicates == "all":
-        raise UsageError("`duplicates: all` is not available yet", hint="use error or first")
-    if duplicates not in ("error", "first"):
-        raise UsageError(f"`duplicates: {duplicates}` is neither error nor first")
+    if duplicates not in _DUPLICATES:
+        raise UsageError(f"`duplicates: {duplicates}` is none of {', '.join(_DUPLICATES)}")
     rules = [_rule(column) for column in key]
     heads = [_sized(column.normalise.encode()) for column in key]
-    seen: dict[bytes, int] = {}
-    repeated: list[int] = []
-    total = nulls = failures = 0
-    for batch in batches:
-        for column in key:
-            if column.name not in batch.schema.names:
-                raise DataError(f"the table has no key column {column.name}")
-        columns = [rule(batch.column(column.name), column) for rule, column in zip(rules, key, strict=True)]
-        missing = np.zeros(batch.num_rows, dtype=np.bool_)
-        for column in key:
-            missing |= np.asarray(batch.column(column.name).is_null().to_numpy(zero_copy_only=False))
-        nulls += int(missing.sum())
-        for row, item in enumerate(_encoded(columns, heads), start=total):
-            if item is None:
-                failures += 1
-            elif seen.setdefault(item, row) != row:
-                repeated.append(row)
-        total += batch.num_rows
-    failures -= nulls  # a missing key was counted as unreadable above
-    if repeated and duplicates == "error":
-        first = ", ".join(str(row) for row in repeated[:_FIRST_NAMED])
-        raise DataError(
-            f"{len(repeated)} rows repeat the key of an earlier row (row numbers from 0: {first}"
-            f"{', ...' if len(repeated) > _FIRST_NAMED else ''})",
-            stage="align",
-            hint="remove them, or set `duplicates: first` to let the first row stand for all",
-        )
-    rows = np.fromiter(seen.values(), dtype=np.int64, count=len(seen))
-    settings = settings_digest([column.normalise for column in key])
-    return Identifiers(list(seen), rows, settings, total, nulls, failures, len(repeated))
+
+    def read() -> Iterator[tuple[list[bytes], npt.NDArray[np.int64], Counts]]:
+        total = nulls = failures = 0
+        for batch in scan():
+            for column in key:
+                if column.name not in batch.schema.names:
+                    raise DataError(f"the table has no key column {column.name}")
+            columns = [rule(batch.column(column.name), column) for rule, column in zip(rules, key, strict=True)]
+            missing = np.zeros(batch.num_rows, dtype=np.bool_)
+            for column in key:
+                missing |= np.asarray(batch.column(column.name).is_null().to_numpy(zero_copy_only=False))
+            encoded = _encoded(columns, heads)
+            places = [place for place, item in enumerate(encoded) if item is not None]
+            nulls += int(missing.sum())
+            failures += batch.num_rows - len(places) - int(missing.sum())
+            rows = np.array(places, dtype=np.int64) + total
+            total += batch.num_rows
+            yield [item for item in encoded if item is not None], rows, Counts(total, nulls, failures)
+
+    return Identifiers(read, settings_digest([column.normalise for column in key]), duplicates)
 
 
 def _rule(column: KeyColumn) -> Normaliser:

@@ -1,68 +1,101 @@
-"""Rows of bytes as numpy arrays: order, repeats, lookup, the tags and the secret permutation of the alignment."""
+"""Numpy on rows of bytes: their order, repeats, tags, joins, and the secret permutation. No Python object a row."""
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from kernels import digest
 from kernels.prg import Prg
+from psi.messages import CHUNK
 
-__all__ = ["Bytes2D", "Rows", "ascending", "find", "permutation", "repeats", "strictly_ascending", "tags"]
+__all__ = [
+    "Bytes2D",
+    "Rows",
+    "Words",
+    "ascending",
+    "heads",
+    "join",
+    "order_words",
+    "repeated",
+    "strictly_ascending",
+    "tags",
+]
 
 Bytes2D = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
 
 
 def tags(key: bytes, points: Bytes2D, width: int) -> Bytes2D:
     """SHA-256(key of the run, doubly masked point) cut to `width` bytes: one block of the hash a point."""
-    packed, sha256 = points.tobytes(), hashlib.sha256
-    cut = b"".join([sha256(key + packed[at : at + 32]).digest()[:width] for at in range(0, len(packed), 32)])
-    return np.frombuffer(cut, dtype=np.uint8).reshape(len(points), width)
+    return digest.sha256_rows(key, points, width)
 
 
-def permutation(seed: bytes, count: int) -> Rows:
-    """The order of `count` random 64-bit words: equal words (count^2 / 2^65) keep their order."""
-    return np.argsort(Prg(seed, "psi/permutation").words(count), kind="stable").astype(np.int64)
+def order_words(seed: bytes, count: int, chunk: int = 0) -> Iterator[Words]:
+    """The random words of a secret permutation of `count` rows, chunk by chunk, from one chunk on: row i goes where
+    its word stands among all, sorted. Equal words (n^2 / 2^65) keep the rows' order."""
+    stream = Prg(seed, "psi/permutation")
+    for place, at in enumerate(range(0, count, CHUNK)):
+        words = stream.words(min(CHUNK, count - at))
+        if place >= chunk:
+            yield words
 
 
-def find(wanted: Bytes2D, among: Bytes2D) -> Rows:
-    """For each row of `wanted` the row of `among` that equals it, or -1. Exact: whole rows are compared."""
-    if not len(wanted) or not len(among):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    kind = f"S{wanted.shape[1]}"  # numpy drops trailing zeros alike on both sides of equal width
-    keys = np.ascontiguousarray(among).view(kind).ravel()
-    order = np.argsort(keys, kind="stable")
-    rows = np.ascontiguousarray(wanted).view(kind).ravel()
-    at = np.minimum(np.searchsorted(keys, rows, sorter=order), len(keys) - 1)
-    place = order[at]
-    return np.where(keys[place] == rows, place, -1).astype(np.int64)
+def heads(rows: Bytes2D) -> Words:
+    """The first eight bytes of each row as a number that sorts as they do: (n,)."""
+    return np.ascontiguousarray(rows[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 
-def _columns(points: Bytes2D) -> npt.NDArray[np.uint64]:
-    """Points as four numbers each, first byte most significant: (n, 4)."""
-    return np.ascontiguousarray(points).view(">u8").astype(np.uint64)
+def ascending(rows: Bytes2D) -> Rows:
+    """The order that sorts rows by their bytes, equal rows by their place."""
+    first = heads(rows)
+    order = np.argsort(first, kind="stable")
+    sorted_first = first[order]
+    same = sorted_first[1:] == sorted_first[:-1]
+    if same.any():  # the rest decides, within the runs of equal beginnings only
+        tied = np.zeros(len(rows), dtype=np.bool_)
+        tied[1:] |= same
+        tied[:-1] |= same
+        places = np.flatnonzero(tied)
+        whole = np.ascontiguousarray(rows[order[places]]).view(f"S{rows.shape[1]}").ravel()
+        order[places] = order[places[np.argsort(whole, kind="stable")]]
+    return order.astype(np.int64, copy=False)
 
 
-def ascending(points: Bytes2D) -> Rows:
-    """The order that sorts rows by their bytes."""
-    columns = _columns(points)
-    order = np.argsort(columns[:, 0], kind="stable")
-    if (np.diff(columns[order, 0]) == 0).any():
-        order = np.lexsort(columns.T[::-1])
-    return order.astype(np.int64)
-
-
-def strictly_ascending(points: Bytes2D) -> bool:
-    columns = _columns(points)
+def strictly_ascending(rows: Bytes2D) -> bool:
+    """Whether each row is larger than the one before it: order and repeats in one test."""
+    padded = np.zeros((len(rows), -(-rows.shape[1] // 8) * 8), dtype=np.uint8)
+    padded[:, : rows.shape[1]] = rows
+    columns = padded.view(">u8")
     less, equal = columns[:-1] < columns[1:], columns[:-1] == columns[1:]
-    ascending = less[:, 3]
-    for place in (2, 1, 0):
-        ascending = less[:, place] | equal[:, place] & ascending
-    return bool(ascending.all())
+    fine = less[:, -1]
+    for place in range(columns.shape[1] - 2, -1, -1):
+        fine = less[:, place] | equal[:, place] & fine
+    return bool(fine.all())
 
 
-def repeats(heads: npt.NDArray[np.uint64]) -> bool:
-    order = np.lexsort((heads[:, 1], heads[:, 0]))
-    return bool((heads[order[1:]] == heads[order[:-1]]).all(axis=1).any())
+def repeated(rows: Bytes2D) -> npt.NDArray[np.bool_]:
+    """For sorted rows: which equal the row before, (n,)."""
+    same = np.zeros(len(rows), dtype=np.bool_)
+    same[1:] = (rows[1:] == rows[:-1]).all(axis=1)
+    return same
+
+
+def join(ours: Bytes2D, theirs: Bytes2D) -> tuple[Rows, Rows]:
+    """Places of equal rows in two sorted arrays of distinct rows: (k,) in ours, (k,) in theirs. Exact."""
+    if not len(ours) or not len(theirs):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    wanted, known = heads(ours), heads(theirs)
+    at = np.searchsorted(known, wanted)
+    longest = int(np.diff(np.flatnonzero(np.r_[True, known[1:] != known[:-1], True])).max())
+    found = np.full(len(ours), -1, dtype=np.int64)
+    for step in range(longest):  # one, but for different rows that begin alike
+        place = np.minimum(at + step, len(theirs) - 1)
+        same = np.flatnonzero(known[place] == wanted)
+        same = same[(theirs[place[same]] == ours[same]).all(axis=1)]
+        found[same] = place[same]
+    hit = np.flatnonzero(found >= 0)
+    return hit, found[hit]

@@ -1,4 +1,4 @@
-"""A statement: one inner join of the two parties' tables on their declared keys, WHERE, GROUP BY, aggregates."""
+"""A statement: one join of the two parties' tables on their declared keys, WHERE, GROUP BY, aggregates."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class _Statement:
                 "the statement has no aggregate: rows are never shown",
                 hint="ask for COUNT, SUM, AVG, VAR, STDDEV, COVAR or CORR",
             )
-        return Query((tables[0], tables[1]), where, groups, names, tuple(self.aggregates), outputs, self.join)
+        return Query(
+            (tables[0], tables[1]), where, groups, names, tuple(self.aggregates), outputs, self.join, self.keep
+        )
 
     # --- FROM and JOIN --------------------------------------------------------------------------------------------
 
@@ -96,8 +98,11 @@ class _Statement:
         if source is None or len(joins) != 1:
             raise UsageError("a joint query joins exactly one table of each party", hint=hint)
         (join,) = joins
+        side = join.args.get("side")
         for name, part in join.args.items():
-            if part in (None, False, []) or name in ("this", "on", "using") or (name == "kind" and part == "INNER"):
+            if part in (None, False, []) or name in ("this", "on", "using") or (name, part) == ("kind", "INNER"):
+                continue
+            if side in ("LEFT", "RIGHT") and (name == "side" or (name, part) == ("kind", "OUTER")):
                 continue
             raise UsageError(f"{part if isinstance(part, str) else name.upper()} JOIN is not supported", hint=hint)
         aliases: dict[str, tuple[str, str]] = {}
@@ -109,6 +114,7 @@ class _Statement:
         if {party for party, _ in aliases.values()} != set(self.context.parties):
             raise UsageError("a joint query joins one table of each party", hint=hint)
         scope = Scope(aliases, self.context.catalogues)
+        self.keep = {"LEFT": next(iter(aliases.values()))[0], "RIGHT": aliases[alias][0]}.get(side or "")
         return scope, self._keys(join, scope)
 
     def _table(self, node: exp.Expression) -> tuple[str, tuple[str, str]]:
@@ -130,21 +136,11 @@ class _Statement:
         return str(alias.this.this) if alias is not None else table, (party, table)
 
     def _keys(self, join: exp.Join, scope: Scope) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        pairs: set[tuple[str, str]] = set()
+        """The key columns of each party. The condition is the declared keys; several, tried in order, stand with OR."""
         if join.args.get("using"):
-            pairs = {(str(name.this), str(name.this)) for name in join.args["using"]}
+            written = [{(str(name.this), str(name.this)) for name in join.args["using"]}]
         else:
-            for part in _conjuncts(join.args.get("on")):
-                sides = [part.this, part.expression] if isinstance(part, exp.EQ) else []
-                if len(sides) != 2 or not all(isinstance(side, exp.Column) for side in sides):
-                    raise UsageError(
-                        f"the join condition {part.sql(dialect='duckdb')[:80]} is not supported",
-                        hint="join on equality of the declared keys; other conditions go into WHERE",
-                    )
-                by_party = {self._key_party(side, scope.aliases): str(side.this.this) for side in sides}
-                if len(by_party) != 2:
-                    raise UsageError("a join condition equates a key of one party with the other's")
-                pairs.add((by_party[self.context.parties[0]], by_party[self.context.parties[1]]))
+            written = [self._pairs(part, scope) for part in _parts(join.args.get("on"), exp.Or)]
         declared = []
         for catalogue in self.context.catalogues:
             name = next(table for party, table in scope.aliases.values() if party == catalogue.party)
@@ -152,16 +148,36 @@ class _Statement:
             keys = table.key if table is not None else ()
             if not keys:
                 raise UsageError(f"{catalogue.party}.{name} has no key")
-            declared.append(keys[0])
-        if len(declared[0]) != len(declared[1]) or pairs != set(zip(declared[0], declared[1], strict=True)):
+            declared.append(keys)
+        first, second = declared
+        alike = [len(key) for key in first] == [len(key) for key in second]
+        if not alike or written != [set(zip(*pair, strict=True)) for pair in zip(first, second, strict=True)]:
             wanted = " and ".join(
-                f"{catalogue.party} ({', '.join(keys)})"
+                f"{catalogue.party} ({'; else '.join(', '.join(key) for key in keys)})"
                 for catalogue, keys in zip(self.context.catalogues, declared, strict=True)
             )
             raise UsageError(
-                "the join is not on the declared keys", hint=f"join on {wanted}, column by column in order"
+                "the join is not on the declared keys",
+                hint=f"join on {wanted}, column by column in order"
+                + (", with OR between the keys" if len(first) > 1 else ""),
             )
-        return declared[0], declared[1]
+        return tuple(name for key in first for name in key), tuple(name for key in second for name in key)
+
+    def _pairs(self, condition: exp.Expression, scope: Scope) -> set[tuple[str, str]]:
+        """The equalities of one key: (column of the first party, column of the second)."""
+        pairs: set[tuple[str, str]] = set()
+        for part in _parts(condition, exp.And):
+            sides = [part.this, part.expression] if isinstance(part, exp.EQ) else []
+            if len(sides) != 2 or not all(isinstance(side, exp.Column) for side in sides):
+                raise UsageError(
+                    f"the join condition {part.sql(dialect='duckdb')[:80]} is not supported",
+                    hint="join on equality of the declared keys; other conditions go into WHERE",
+                )
+            by_party = {self._key_party(side, scope.aliases): str(side.this.this) for side in sides}
+            if len(by_party) != 2:
+                raise UsageError("a join condition equates a key of one party with the other's")
+            pairs.add((by_party[self.context.parties[0]], by_party[self.context.parties[1]]))
+        return pairs
 
     @staticmethod
     def _key_party(node: exp.Column, aliases: dict[str, tuple[str, str]]) -> str:
@@ -178,7 +194,7 @@ class _Statement:
 
     def _condition(self, node: exp.Expression) -> Expr:
         """Conjuncts of one party are joined to one condition, so that each party computes one column."""
-        parts = [bind(part, self.scope) for part in _conjuncts(node)]
+        parts = [bind(part, self.scope) for part in _parts(node, exp.And)]
         for part in parts:
             if part.kind not in ("bool", "null"):
                 raise UsageError(f"{part.kind} where a condition is due")
@@ -338,11 +354,12 @@ def _and(parts: list[Expr]) -> Expr:
     return Expr("and", "bool", tuple(parts), low=0, high=1)
 
 
-def _conjuncts(node: exp.Expression | None) -> list[exp.Expression]:
+def _parts(node: exp.Expression | None, kind: type[exp.Connector]) -> list[exp.Expression]:
+    """What AND, or OR, connects."""
     if node is None:
         raise UsageError("the join has no condition", hint="join on the declared keys: ON b.phone = t.msisdn")
     while isinstance(node, exp.Paren):
         node = node.this
-    if isinstance(node, exp.And):
-        return _conjuncts(node.this) + _conjuncts(node.expression)
+    if isinstance(node, kind):
+        return _parts(node.this, kind) + _parts(node.expression, kind)
     return [node]

@@ -64,6 +64,7 @@ def build(query: Query, context: Context) -> Plan:
         request=Request(_uses(query, context), frozenset(_openings(context, keys, whats))),
         local_sql=(_local(builder, 0), _local(builder, 1)),
         explanation=tuple(_explain(context, builder, whats)),
+        keep=query.keep,
     )
 
 

@@ -130,7 +130,7 @@ class GroupKey:
 
 @dataclass(frozen=True)
 class Query:
-    """A statement after parsing and typing."""
+    """A statement after parsing and typing. join: each party's key columns. keep: whose rows stay without a match."""
 
     tables: tuple[str, str]
     where: Expr | None
@@ -139,6 +139,7 @@ class Query:
     aggregates: tuple[Aggregate, ...]
     outputs: tuple[Output, ...]
     join: tuple[tuple[str, ...], tuple[str, ...]]
+    keep: str | None = None
 
 
 Factor = tuple[str, int]  # v value or 0, n is not NULL, t is true, f is false; of the source with this number
@@ -204,6 +205,7 @@ class Plan:
 
     local: the SQL text of each owner's own step, by party, over its aligned table `aligned`. counts[a] and values[a]
     are the numbers in `opened` of aggregate a: entering rows, then sums. opened[0] is the rows of each cell if grouped.
+    keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them.
     """
 
     name: str
@@ -225,6 +227,7 @@ class Plan:
     request: Request
     local_sql: tuple[str, str]
     explanation: tuple[str, ...] = field(default=())
+    keep: str | None = None
 
     @property
     def local(self) -> dict[str, str]:

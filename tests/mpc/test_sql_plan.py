@@ -35,7 +35,7 @@ REFUSED = {
     "qualify": (f"SELECT COUNT(*) {JOIN} QUALIFY TRUE", "QUALIFY"),
     "one_table": ("SELECT COUNT(*) FROM bank.customers b", "one table of each"),
     "comma": ("SELECT COUNT(*) FROM bank.customers b, telco.subscribers t WHERE b.phone = t.msisdn", "JOIN"),
-    "left": (f"SELECT COUNT(*) {JOIN.replace('JOIN', 'LEFT JOIN')}", "LEFT"),
+    "full": (f"SELECT COUNT(*) {JOIN.replace('JOIN', 'FULL JOIN')}", "FULL"),
     "natural": ("SELECT COUNT(*) FROM bank.customers b NATURAL JOIN telco.subscribers t", "NATURAL"),
     "cross": ("SELECT COUNT(*) FROM bank.customers b CROSS JOIN telco.subscribers t", "CROSS"),
     "three": (f"SELECT COUNT(*) {JOIN} JOIN telco.subscribers u ON b.phone = u.msisdn", "one table of each"),

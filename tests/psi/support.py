@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 from party.channel import Channel
 from party.guard import Guard
 from party.message import Message
-from psi import Alignment, Identifiers, Store, Terms, from_items, match, request
+from psi import Alignment, Identifiers, Joined, Means, MemoryStore, Store, Terms, from_items, match, request
 from tests.support import Ledger, channels, run_pair
 
 SALT = bytes(range(32))
+LISTS_BEGIN = hashlib.sha256(b"tallystick/v1/psi/list/" + (2).to_bytes(4, "little") + b"r1").digest()  # of run r1
 KEYS = {"bank": ("customers", (("phone",),)), "telco": ("subscribers", (("msisdn",),))}
 
 
@@ -26,12 +28,16 @@ def terms(learns: str = "both", ours: int = 0, theirs: int = 0, run: str = "r1")
 
 def guard(peer: str, learns: str = "both") -> tuple[Guard, Ledger]:
     ledger = Ledger()
-    return Guard("r1", peer, request(KEYS, learns).openings, ledger), ledger
+    return Guard("r1", peer, request(Joined(KEYS, learns, multiple=learns == "both")).openings, ledger), ledger
+
+
+def means(store: Store | None) -> Means:
+    return Means(store or MemoryStore())
 
 
 def align(
-    bank: Identifiers | None,
-    telco: Identifiers | None,
+    bank: Identifiers,
+    telco: Identifiers,
     learns: str = "both",
     stores: tuple[Store | None, Store | None] = (None, None),
     pair: tuple[Channel, Channel] | None = None,
@@ -40,8 +46,8 @@ def align(
     first, second = pair or channels()
     ours, theirs = guard("telco", learns)[0], guard("bank", learns)[0]
     return run_pair(
-        lambda: match(bank, first, ours, terms(learns), store=stores[0]),
-        lambda: match(telco, second, theirs, terms(learns), store=stores[1]),
+        lambda: match(bank, first, ours, terms(learns), means(stores[0])),
+        lambda: match(telco, second, theirs, terms(learns), means(stores[1])),
         first,
         second,
         timeout=400,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from kernels import curve25519, curve25519_reference
 from kernels.curve25519_reference import coordinate, lift
 from party.errors import PeerError
 from party.message import Message
-from psi import MemoryStore, Terms, match
-from psi.messages import Agreed, Bitmap, Commitment, Digest, Enough, Masked, Seed, Tags
+from psi import Means, MemoryStore, Store, Terms, match
+from psi.masking import chain, kept_list
+from psi.messages import Bitmap, Commitment, Digest, Enough, Listed, Masked, Seed, Tags
 from psi.rows import ascending
-from tests.psi.support import SALT, Tampered, both_ends, guard, ids, terms
+from tests.psi.support import LISTS_BEGIN, SALT, Tampered, both_ends, guard, ids, means, terms
 from tests.support import channels
 
 P = 2**255 - 19
@@ -24,8 +26,24 @@ SHORT, LONG = ids(range(12)), ids(range(6, 26))  # the shorter list's owner rece
 
 
 def points(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Message], Message]:
-    """Change the peer's masked list, which fits one chunk."""
-    return lambda message: Masked(change(message.points.copy())) if isinstance(message, Masked) else message
+    """Change the peer's masked list, which fits one chunk, and announce the changed one."""
+
+    def tamper(message: Message) -> Message:
+        if isinstance(message, Listed):
+            listed = change(kept_list(PEER.store).content(0).copy())
+            return replace(message, digest=chain(LISTS_BEGIN, listed))
+        return Masked(change(message.points.copy())) if isinstance(message, Masked) else message
+
+    return tamper
+
+
+class Peer:
+    """The broken peer's own store, where its true list lies."""
+
+    store: Store = MemoryStore()
+
+
+PEER = Peer()
 
 
 def with_point(value: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -38,10 +56,19 @@ def with_point(value: int) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
+def mapped(item: bytes) -> np.ndarray:
+    return curve25519.hash_to_curve(*curve25519.pack([item]), b"t")
+
+
+@cache
 def eight_of_one() -> np.ndarray:
-    base = lift(curve25519.multiply(curve25519.random_scalar(), curve25519.hash_to_curve([b"x"], b"t")).tobytes())
+    base = lift(
+        curve25519.multiply(
+            curve25519.random_scalar(), curve25519.hash_to_curve(*curve25519.pack([b"x"]), b"t")
+        ).tobytes()
+    )
     for number in range(100):
-        torsion = curve25519_reference._times(L, lift(curve25519.hash_to_curve([b"%d" % number], b"t").tobytes()))
+        torsion = curve25519_reference._times(L, lift(mapped(b"%d" % number).tobytes()))
         shifted, point = set(), base
         for _ in range(8):
             shifted.add(coordinate(point))
@@ -89,7 +116,8 @@ def outcome(
         return match(ours, Tampered(first, watched), allowed, terms(ours=minimum))
 
     def cheating() -> object:
-        return match(theirs, Tampered(second, change), guard("bank")[0], terms(theirs=minimum))
+        PEER.store = MemoryStore()
+        return match(theirs, Tampered(second, change), guard("bank")[0], terms(theirs=minimum), Means(PEER.store))
 
     error, _ = both_ends(honest, cheating, first, second)
     assert isinstance(error, BaseException), "the honest side noticed nothing"
@@ -125,7 +153,7 @@ def test_a_broken_list_is_refused_before_anything_that_depends_on_it_leaves(case
     assert isinstance(error, PeerError) and error.exit_code == 7 and text in error.message
     assert error.party == "telco"
     assert disclosed == ["alignment.list"]
-    assert sent == ["Agreed", "Masked"]
+    assert sent == ["Agreed", "Listed", "Masked"]
 
 
 def test_the_eight_shifted_points_pass_every_check_but_the_last() -> None:
@@ -200,7 +228,7 @@ def test_a_bitmap_other_than_the_receivers_own_is_refused_by_both_digests() -> N
     """The tag receiver keeps one alignment and sends another of the same count: the digests differ."""
 
     def rotated(message: Bitmap) -> Bitmap:
-        bits = np.unpackbits(message.bits, bitorder="little")[: len(LONG.items)]
+        bits = np.unpackbits(message.bits, bitorder="little")[:20]
         return Bitmap(message.count, np.packbits(np.roll(bits, 1), bitorder="little"))
 
     error, _, _ = outcome(bitmap(rotated), peer_is_longer=False)
@@ -221,9 +249,9 @@ def test_more_keys_than_agreed_are_refused_before_anything_is_masked() -> None:
 
 @pytest.mark.parametrize("announced", [13, 11])
 def test_a_list_of_another_length_than_announced_is_refused(announced: int) -> None:
-    error, _, sent = outcome(lambda m: replace(m, count=announced) if isinstance(m, Agreed) else m, False)
+    error, _, sent = outcome(lambda m: replace(m, count=announced) if isinstance(m, Listed) else m, False)
     assert isinstance(error, PeerError) and "were due" in error.message
-    assert sent == ["Agreed", "Masked"]
+    assert sent == ["Agreed", "Listed", "Masked"]
 
 
 def test_a_message_out_of_turn_is_refused() -> None:
@@ -238,9 +266,9 @@ def test_a_resumed_run_with_another_list_of_the_peer_is_refused(peer_is_longer: 
     store = MemoryStore()
     for turn, text in ((0, ""), (1, "before this run was interrupted")):
         first, second = channels()
-        peer = theirs if turn == 0 else ids(range(100, 100 + len(theirs.items)))
+        peer = theirs if turn == 0 else ids(range(100, 100 + (20 if peer_is_longer else 12)))
         error, _ = both_ends(
-            lambda chan=first: match(ours, chan, guard("telco")[0], terms(), store=store),
+            lambda chan=first: match(ours, chan, guard("telco")[0], terms(), means(store)),
             lambda chan=second, peer=peer: match(peer, chan, guard("bank")[0], terms()),
             first,
             second,

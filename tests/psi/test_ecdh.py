@@ -11,9 +11,9 @@ import pytest
 
 from party.errors import DataError, PeerRefused, PolicyRefused, UsageError
 from party.message import Message
-from psi import Alignment, Terms, from_items, match, predict
+from psi import Alignment, Means, Terms, from_items, match, predict
 from psi.messages import CHUNK
-from psi.rows import ascending, find, permutation, strictly_ascending
+from psi.rows import ascending, join, order_words, strictly_ascending
 from tests.psi.support import SALT, Tampered, align, both_ends, guard, ids, terms
 from tests.support import channels
 
@@ -94,7 +94,7 @@ def seen_by_the_other(n: int, m: int, learner: str) -> list[str]:
 
 @pytest.mark.parametrize("learner", ["bank", "telco"])
 def test_with_one_learner_nothing_but_one_bit_goes_back(learner: str) -> None:
-    assert seen_by_the_other(20, 30, learner) == ["Agreed", "Masked", "Enough", "Digest"]
+    assert seen_by_the_other(20, 30, learner) == ["Agreed", "Listed", "Masked", "Enough", "Digest"]
 
 
 @pytest.mark.parametrize(("bank_min", "telco_min"), [(6, 0), (0, 6), (6, 3), (3, 6), (6, 6)])
@@ -139,7 +139,7 @@ def test_exactly_the_minimum_is_enough() -> None:
     assert isinstance(bank, Alignment) and isinstance(telco, Alignment) and bank.count == 5
 
 
-def test_a_list_shorter_than_the_minimum_is_refused_before_masking() -> None:
+def test_a_list_shorter_than_the_minimum_is_refused_before_it_leaves() -> None:
     first, second = channels()
     kinds: list[str] = []
     bank, telco = both_ends(
@@ -153,7 +153,7 @@ def test_a_list_shorter_than_the_minimum_is_refused_before_masking() -> None:
         first,
         second,
     )
-    assert isinstance(bank, PolicyRefused) and isinstance(telco, PeerRefused) and kinds == ["Agreed"]
+    assert isinstance(bank, PolicyRefused) and isinstance(telco, PeerRefused) and kinds == ["Agreed", "Listed"]
 
 
 @pytest.mark.parametrize(("learns", "n", "m"), [("both", 8, 20), ("both", 20, 8), ("bank", 8, 20), ("telco", 8, 20)])
@@ -215,7 +215,9 @@ def test_different_terms_are_refused_before_masking(other: dict[str, Any]) -> No
 
 
 def test_different_normalisation_is_refused_before_masking() -> None:
-    for outcome in refused(terms(), terms(), replace(ids(range(8)), settings=bytes(32))):
+    others = ids(range(8))
+    others.settings = bytes(32)
+    for outcome in refused(terms(), terms(), others):
         assert isinstance(outcome, PeerRefused) and "normalises" in outcome.message
 
 
@@ -224,21 +226,24 @@ def test_our_own_list_beyond_the_agreed_length_is_a_data_error() -> None:
     assert isinstance(outcome, DataError)
 
 
-def test_a_learner_that_is_neither_party_and_size_only_are_refused() -> None:
+def test_a_learner_that_is_neither_party_is_refused() -> None:
     with pytest.raises(UsageError, match="neither"):
         match(ids([1]), channels()[0], guard("telco")[0], terms("insurer"))
-    with pytest.raises(UsageError, match="not available"):
-        terms("size")
 
 
 def test_the_salt_separates_runs() -> None:
     """Lists masked under one scalar but other salts share no point; under one salt they share the common ones."""
     from kernels import curve25519
-    from psi.ecdh import _DOMAIN
+    from psi.masking import _DOMAIN
 
     scalar = curve25519.random_scalar()
     sets = [
-        {p.tobytes() for p in curve25519.multiply(scalar, curve25519.hash_to_curve([b"a", b"b"], _DOMAIN + salt))}
+        {
+            p.tobytes()
+            for p in curve25519.multiply(
+                scalar, curve25519.hash_to_curve(*curve25519.pack([b"a", b"b"]), _DOMAIN + salt)
+            )
+        }
         for salt in (SALT, SALT, bytes(32))
     ]
     assert sets[0] == sets[1] and not sets[0] & sets[2]
@@ -256,13 +261,13 @@ def test_the_sent_order_says_nothing_about_the_input_order() -> None:
             first,
             second,
         )
-        points = sent[1].points
+        points = sent[2].points
         assert strictly_ascending(points)
         orders.append(points.tobytes())
     assert orders[0] != orders[1]
 
 
-@pytest.mark.parametrize("learns", ["both", "bank", "telco"])
+@pytest.mark.parametrize("learns", ["both", "bank", "telco", "size"])
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 9), (9, 0), (1, 1), (40, 90), (90, 40)])
 def test_predicted_cost_equals_counted_cost(n: int, m: int, learns: str) -> None:
     pair = channels()
@@ -285,22 +290,26 @@ def test_rows_are_found_ordered_and_permuted_by_all_their_bytes() -> None:
     points[:, :8] = 0
     order = ascending(points)
     assert [points[i].tobytes() for i in order] == sorted(p.tobytes() for p in points)
-    ends = np.array([[1, 0, 0], [1, 0, 1], [1, 1, 0], [0, 0, 0]], np.uint8)  # trailing zeros count
-    assert find(ends, ends[::-1]).tolist() == [3, 2, 1, 0]
-    assert find(np.array([[1, 2, 0]], np.uint8), ends).tolist() == [-1]
-    assert sorted(permutation(bytes(32), 500)) == list(range(500))
-    assert permutation(bytes(32), 500).tolist() != permutation(bytes([1] * 32), 500).tolist()
+    distinct = np.unique(points, axis=0)
+    theirs = distinct[1::2]
+    ours, there = join(distinct, theirs)
+    assert ours.tolist() == list(range(1, len(distinct), 2)) and (distinct[ours] == theirs[there]).all()
+    assert not len(join(distinct[::2], theirs)[0]) and not len(join(distinct, theirs[:0])[0])
+    words = [list(order_words(bytes([seed] * 32), CHUNK + 200)) for seed in (0, 0, 1)]
+    assert (words[0][1] == words[1][1]).all() and (words[0][1] != words[2][1]).any()
+    assert (next(order_words(bytes(32), CHUNK + 200, chunk=1)) == words[0][1]).all() and len(words[0][1]) == 200
     assert strictly_ascending(points[:0]) and strictly_ascending(points[:1])
     assert not strictly_ascending(points[[0, 0]])
 
 
 def test_progress_counts_both_passes() -> None:
     first, second = channels()
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, str]] = []
     both_ends(
-        lambda: match(ids(range(8)), first, guard("telco")[0], terms(), progress=lambda a, b: seen.append((a, b))),
+        lambda: match(ids(range(8)), first, guard("telco")[0], terms(), Means(progress=lambda *a: seen.append(a))),
         lambda: match(from_items([b"id1"]), second, guard("bank")[0], terms()),
         first,
         second,
     )
-    assert seen == [(8, 9), (9, 9)]
+    assert [done for done, _, _ in seen] == [8, 9] and seen[-1][1] == 9
+    assert "keys of bank" in seen[0][2] and "keys of telco" in seen[-1][2] and "a second" in seen[0][2]

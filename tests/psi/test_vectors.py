@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from kernels import curve25519
 from party.errors import PeerError
 from party.guard import Guard
 from party.message import Message
-from psi import Alignment, Terms, from_items, match, reference, request
-from psi.messages import Masked
-from tests.psi.support import KEYS, Tampered, both_ends, guard, ids, terms
+from psi import Alignment, Joined, Terms, from_items, match, reference, request
+from psi.masking import chain
+from psi.messages import Listed, Masked
+from tests.psi.support import KEYS, LISTS_BEGIN, Tampered, both_ends, guard, ids, terms
 from tests.support import Ledger, channels
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "psi_ecdh.json").read_text())
@@ -45,7 +47,7 @@ def test_the_plain_twin_gives_the_vectors(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", named(VECTORS["cases"]))
 def test_the_protocol_sends_the_vectors(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    curve25519.hash_to_curve([b"self-test first"], b"t")
+    curve25519.hash_to_curve(*curve25519.pack([b"self-test first"]), b"t")
     scalars = {role: bytes.fromhex(case[role]["scalar"]) for role in ("receiver", "sender")}
     pair = channels()
     sent: dict[str, list[Message]] = {"receiver": [], "sender": []}
@@ -55,7 +57,7 @@ def test_the_protocol_sends_the_vectors(case: dict[str, Any], monkeypatch: pytes
         peer = pair[place].peer
         end = Tampered(pair[place], lambda message: sent[role].append(message) or message)
         items = from_items([item.encode() for item in case[role]["items"]])
-        allowed = Guard(case["run"], peer, request(KEYS, "both").openings, Ledger())
+        allowed = Guard(case["run"], peer, request(Joined(KEYS)).openings, Ledger())
         return lambda: match(items, end, allowed, Terms(run=case["run"], salt=bytes.fromhex(case["salt"])))
 
     names: dict[int, str] = {}
@@ -92,11 +94,17 @@ def test_lists_of_the_vectors_are_refused(case: dict[str, Any]) -> None:
     assert case["step"] == 3
     points = np.frombuffer(bytes.fromhex("".join(case["list"])), np.uint8).reshape(-1, 32)
     first, second = channels()
+
+    def tamper(message: Message) -> Message:
+        if isinstance(message, Listed):
+            return replace(message, digest=chain(LISTS_BEGIN, points))
+        return Masked(points) if isinstance(message, Masked) else message
+
     error, _ = both_ends(
         lambda: match(ids(range(20)), first, guard("telco")[0], terms()),
         lambda: match(
             ids(range(8)),
-            Tampered(second, lambda m: Masked(points) if isinstance(m, Masked) else m),
+            Tampered(second, tamper),
             guard("bank")[0],
             terms(),
         ),
@@ -111,7 +119,7 @@ def test_masking_p_on_one_side_and_q_on_the_other_matches_nothing() -> None:
     from kernels import curve25519_reference as twin
 
     a, b = curve25519.random_scalar(), curve25519.random_scalar()
-    q = curve25519.hash_to_curve([b"x"], b"t")
+    q = curve25519.hash_to_curve(*curve25519.pack([b"x"]), b"t")
     p = np.frombuffer(twin.double(q.tobytes(), 3), np.uint8).reshape(1, 32)
     there = curve25519.multiply(b, curve25519.multiply(a, q)).tobytes()
     assert there == curve25519.multiply(a, curve25519.multiply(b, q)).tobytes()

@@ -1,0 +1,186 @@
+"""Steps 5 to 8 of the alignment, in every form: whether enough match, which, and that both sides hold the same.
+
+Before them the tag receiver holds the tags of both lists, its own in an order that only the seed of the tag sender
+tells: it knows how many match. docs/protocols/03-ecdh-psi.md.
+"""
+
+from __future__ import annotations
+
+import hmac
+
+import numpy as np
+import numpy.typing as npt
+
+from psi.masking import KeyList
+from psi.means import awaited
+from psi.messages import CHUNK, Bitmap, Enough, Listed, Seed, Size
+from psi.rows import Rows, Words, join, order_words, repeated
+from psi.run import SLOW, Run, compare
+from psi.sorter import Sorter
+from psi.terms import Alignment
+
+__all__ = ["commitment", "learn", "matches", "show", "word_bytes"]
+
+_SEED = b"tallystick/v1/psi/seed/"
+_DIGEST = b"tallystick/v1/psi/alignment/"
+_ORDER = "order"  # journal
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+
+
+def commitment(run: Run, seed: bytes) -> bytes:
+    """What the tag sender sends before the tags, so that it cannot choose the order afterwards."""
+    return run.hash(_SEED, seed)
+
+
+def show(run: Run, ours: KeyList, told: Listed, seed: bytes) -> Alignment | None:
+    """The tag sender: None when the intersection is below the minimum. `ours` in the order that the peer sees it."""
+    channel, terms, theirs = run.channel, run.terms, told.count
+
+    # 5. The tag receiver says whether the intersection is large enough.
+    if not awaited(channel, Enough, run.report, "word whether enough keys match", SLOW * (len(ours) + theirs)).enough:
+        return None
+    if terms.learns == "size":
+        count = awaited(channel, Size, run.report, "the size of the intersection").count
+        if not terms.min_size <= count <= min(len(ours), theirs):
+            raise run.broken("tells an impossible size")
+        return _size(run, count, len(ours), theirs)
+
+    # 6. Large enough: show the order.
+    run.guard.disclose("alignment.rows", channel.peer, theirs)
+    channel.send(Seed(seed))
+
+    # 7. The bitmap over our sent order; without one, all of our list is the common order.
+    if terms.learns != "both":
+        digest = _list_digest(run, len(ours), ours.digest)
+        compare(run, digest)
+        return Alignment(_rows(ours), None, None, digest, len(ours), theirs)
+    got = awaited(channel, Bitmap, run.report, "the bitmap of matches", SLOW * (len(ours) + theirs))
+    count, bits = _checked_bitmap(run, got, len(ours), theirs)
+
+    # 8. Both hold the same alignment, or neither publishes one.
+    digest = run.hash(_DIGEST, count.to_bytes(8, "little"), np.packbits(bits, bitorder="little").tobytes())
+    compare(run, digest)
+    return Alignment(_rows(ours, bits), None, count, digest, len(ours), theirs)
+
+
+def learn(run: Run, ours: KeyList, told: Listed, promised: bytes, pairs: Words) -> Alignment | None:
+    """The tag receiver. `pairs`: (place in the secret order of ours << 32) + place in the peer's order, ascending; it
+    is used up."""
+    channel, terms, theirs = run.channel, run.terms, told.count
+
+    # 5. Say whether the intersection is large enough, no more.
+    run.guard.disclose("alignment.enough", channel.peer, 1)
+    count = len(pairs)
+    channel.send(Enough(count >= terms.min_size))
+    if count < terms.min_size:
+        return None
+    if terms.learns == "size":
+        run.guard.disclose("alignment.count", channel.peer, count)
+        channel.send(Size(count))
+        return _size(run, count, len(ours), theirs)
+
+    # 6. The seed tells which of our rows stand behind the tags.
+    seed = awaited(channel, Seed, run.report, "the order of our tags").seed
+    if not hmac.compare_digest(commitment(run, seed), promised):
+        raise run.broken("sent another seed than it promised")
+    _resolve(run, ours, seed, pairs)
+    places, rows = (pairs >> _32).astype(np.int64), (pairs & _LOW).astype(np.int64)
+    matched = np.zeros(theirs, dtype=np.bool_)
+    matched[places] = True
+
+    # 7. The bitmap over their sent order, unless only we learn.
+    if terms.learns != "both":
+        digest = _list_digest(run, theirs, told.digest)
+        compare(run, digest)
+        by_place = np.full(theirs, -1, dtype=np.int64)
+        by_place[places] = rows
+        return Alignment(by_place, matched.view(np.uint8), count, digest, len(ours), theirs)
+    run.guard.disclose("alignment.rows", channel.peer, count)
+    bits = np.packbits(matched, bitorder="little")
+    channel.send(Bitmap(count, bits))
+
+    # 8. Both hold the same alignment, or neither publishes one.
+    digest = run.hash(_DIGEST, count.to_bytes(8, "little"), bits.tobytes())
+    compare(run, digest)
+    return Alignment(rows, None, count, digest, len(ours), theirs)
+
+
+def matches(run: Run, theirs: Sorter, ours: Sorter) -> Words:
+    """Equal tags of two sorters over (tag, place), as `learn` takes them: (place in the secret order of ours << 32) +
+    place in the peer's order, ascending."""
+    found = [np.empty(0, dtype=np.uint64)]
+    for known, wanted in zip(theirs.ranges(), ours.ranges(), strict=True):
+        if repeated(known[:, :-4]).any():
+            raise run.torsion()
+        if repeated(wanted[:, :-4]).any():
+            raise run.broken("returned one tag twice")
+        at, place = join(wanted[:, :-4], known[:, :-4])
+        found.append(_place_of(wanted[at]) << _32 | _place_of(known[place]))
+    pairs = np.concatenate(found)
+    pairs.sort()
+    return pairs
+
+
+def word_bytes(words: Words) -> npt.NDArray[np.uint8]:
+    """Words as rows of eight bytes that sort as they do."""
+    return words.astype(">u8").view(np.uint8).reshape(-1, 8)
+
+
+def _place_of(records: npt.NDArray[np.uint8]) -> Words:
+    """The number in the last four bytes of each record."""
+    return records[:, -4:].copy().view(">u4").ravel().astype(np.uint64)
+
+
+def _checked_bitmap(run: Run, got: Bitmap, ours: int, theirs: int) -> tuple[int, npt.NDArray[np.bool_]]:
+    if len(got.bits) != -(-ours // 8):
+        raise run.broken("sent a bitmap of another length than our list")
+    bits = np.unpackbits(got.bits, bitorder="little").view(np.bool_)
+    count = int(bits.sum())
+    if bits[ours:].any() or count != got.count:
+        raise run.broken("sent a bitmap that does not hold the count it says")
+    if not run.terms.min_size <= count <= min(ours, theirs):
+        raise run.broken("sent a bitmap with an impossible count")
+    return count, bits[:ours]
+
+
+def _rows(ours: KeyList, chosen: npt.NDArray[np.bool_] | None = None) -> Rows:
+    """Our rows in sent order, or those of the chosen places."""
+    rows = np.empty(len(ours) if chosen is None else int(chosen.sum()), dtype=np.int64)
+    at = 0
+    for place in range(ours.chunks):
+        part = ours.rows(place)
+        if chosen is not None:
+            part = part[chosen[place * CHUNK : (place + 1) * CHUNK]]
+        rows[at : at + len(part)] = part
+        at += len(part)
+    return rows
+
+
+def _resolve(run: Run, ours: KeyList, seed: bytes, pairs: Words) -> None:
+    """Turn `pairs` in place into (place in the peer's order << 32) + our row, ascending."""
+    run.store.drop(_ORDER)  # of a call that was interrupted here
+    order = Sorter(run.store.journal(_ORDER), 12)
+    for place, words in enumerate(order_words(seed, len(ours))):
+        rows = ours.rows(place).astype(">u4").view(np.uint8).reshape(-1, 4)
+        order.append(np.hstack([word_bytes(words), rows]))
+    first = done = 0
+    for records in order.ranges():
+        last = first + len(records)
+        end = int(np.searchsorted(pairs[done:], np.uint64(last) << _32)) + done
+        part = pairs[done:end]
+        rows_here = _place_of(records)[(part >> _32).astype(np.int64) - first]
+        pairs[done:end] = (part & _LOW) << _32 | rows_here
+        first, done = last, end
+    run.store.drop(_ORDER)
+    pairs.sort()
+
+
+def _size(run: Run, count: int, ours: int, theirs: int) -> Alignment:
+    digest = run.hash(_DIGEST, b"size", count.to_bytes(8, "little"))
+    compare(run, digest)
+    return Alignment(np.empty(0, np.int64), None, count, digest, ours, theirs)
+
+
+def _list_digest(run: Run, length: int, listed: bytes) -> bytes:
+    return run.hash(_DIGEST, b"list", length.to_bytes(8, "little"), listed)

@@ -1,0 +1,166 @@
+"""What all steps of one alignment share, in whichever form it is made: channel, guard, terms, what is kept, labels."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from kernels import curve25519
+from party.channel import Channel
+from party.errors import DataError, PeerError, PeerRefused, PolicyRefused, TallyError
+from party.guard import Guard
+from psi.masking import KeyList, Secret
+from psi.means import Means, Reporter, awaited
+from psi.messages import CHUNK, Agreed, Digest, Listed
+from psi.rows import Bytes2D, strictly_ascending
+from psi.terms import Terms
+
+__all__ = [
+    "LIST",
+    "SLOW",
+    "Run",
+    "agree",
+    "checked_product",
+    "chunked",
+    "chunks_of",
+    "compare",
+    "numbered",
+    "tell_lengths",
+    "too_small",
+]
+
+LIST = b"tallystick/v1/psi/list/"
+SLOW = 2e-4  # seconds that the slowest backend may need for one multiplication or map
+_PEER = "peer-list"  # record
+
+
+class Run:
+    """One alignment on one key, on our side."""
+
+    def __init__(self, channel: Channel, guard: Guard, terms: Terms, means: Means) -> None:
+        self.channel = channel
+        self.guard = guard
+        self.terms = terms
+        self.store = means.store
+        self.ahead = means.ahead or means.store
+        self.executor = means.executor
+        self.report = Reporter(means.progress, 2 * (terms.most_ours + terms.most_theirs))
+        self.label = len(terms.run.encode()).to_bytes(4, "little") + terms.run.encode()
+
+    def broken(self, text: str) -> PeerError:
+        """The peer's fault: nothing of ours is published after it."""
+        return PeerError(f"{self.channel.peer} {text}", party=self.channel.peer, stage=self.channel.stage_name)
+
+    def torsion(self) -> PeerError:
+        """The eight u(P + T) differ, their products do not."""
+        return self.broken("sent points that differ by torsion only")
+
+    def hash(self, label: bytes, *parts: bytes) -> bytes:
+        """SHA-256 of label, run and parts, the parts of fixed length or the last."""
+        return hashlib.sha256(label + self.label + b"".join(parts)).digest()
+
+    def remember(self, name: str, digest: bytes) -> None:
+        """What the peer says must be what it said before the run broke: else it would try two lists on one scalar."""
+        before = self.store.load(name)
+        if before is None:
+            self.store.save(name, digest)
+        elif not hmac.compare_digest(before, digest):
+            raise self.broken("sent another list or other tags than before this run was interrupted")
+
+
+def agree(run: Run, secret: Secret) -> None:
+    """Step 1: settings and terms are the same on both sides, before anything is masked."""
+    terms, channel = run.terms, run.channel
+    channel.send(Agreed(secret.settings, terms.digest()))
+    theirs = awaited(channel, Agreed, run.report, "the beginning of the alignment")
+    if not hmac.compare_digest(theirs.terms, terms.digest()):
+        raise PeerRefused(
+            f"{channel.peer} and we do not mean the same alignment (run, salt, who learns, minimum size)",
+            party=channel.peer,
+            hint="compare both policies and run again",
+        )
+    if not hmac.compare_digest(theirs.settings, secret.settings):
+        raise PeerRefused(
+            f"{channel.peer} normalises its key columns otherwise than we do",
+            party=channel.peer,
+            hint="`tally tables PEER` shows both sides' key columns and their `normalise`",
+        )
+
+
+def tell_lengths(run: Run, ours: KeyList, points_held: int, tags_held: int) -> Listed:
+    """The end of step 2: length and digest of the peer's list, and where an interrupted exchange goes on."""
+    terms, channel = run.terms, run.channel
+    if len(ours) > terms.most_ours:
+        raise DataError(f"our list has {len(ours)} keys, the agreement allows {terms.most_ours}", party=channel.us)
+    channel.send(Listed(len(ours), ours.digest, points_held, tags_held))
+    told = awaited(channel, Listed, run.report, f"the end of masking at {channel.peer}", SLOW * terms.most_theirs)
+    if told.count > terms.most_theirs:
+        raise run.broken(f"announces {told.count} keys, the agreement allows {terms.most_theirs}")
+    if told.points_held > ours.chunks or told.tags_held > chunks_of(told.count):
+        raise run.broken("says that it holds more of this run than there is")
+    run.remember(_PEER, told.count.to_bytes(8, "little") + told.digest)
+    return told
+
+
+def compare(run: Run, digest: bytes) -> None:
+    """Step 8: both hold the same alignment, or neither publishes one."""
+    run.channel.send(Digest(digest))
+    if not hmac.compare_digest(awaited(run.channel, Digest, run.report, "the alignment's digest").digest, digest):
+        raise run.broken("holds another alignment than we do")
+
+
+def too_small(run: Run) -> TallyError:
+    """The same texts on both sides whatever the count; who refused follows from the two policies alone."""
+    terms, channel = run.terms, run.channel
+    if terms.our_min_size >= terms.their_min_size:
+        return PolicyRefused(
+            f"the intersection is smaller than our minimum of {terms.our_min_size}", party=channel.us, stage="align"
+        )
+    return PeerRefused(
+        f"the intersection is smaller than {channel.peer}'s minimum of {terms.their_min_size}",
+        party=channel.peer,
+        stage="align",
+    )
+
+
+def chunks_of(count: int) -> int:
+    """How many chunks a list of this length has."""
+    return -(-count // CHUNK)
+
+
+def checked_product(run: Run, scalar: bytes, points: Bytes2D, due: int, last: bytes) -> Bytes2D:
+    """The peer's points under our scalar; PeerError unless they are `due`, canonical, ascending behind `last`, and of
+    large order."""
+    if len(points) != due:
+        raise run.broken(f"sent {len(points)} points where {due} were due")
+    before = np.frombuffer(last, dtype=np.uint8).reshape(-1, 32)
+    if not strictly_ascending(np.concatenate([before, points])):
+        raise run.broken("sent a list that is not strictly ascending")
+    made = curve25519.multiply_checked(scalar, points, run.executor)
+    if not made.canonical:
+        raise run.broken("sent a point that is not canonical")
+    if not made.nonzero:
+        raise run.broken("sent a point of small order")
+    return made.points
+
+
+def chunked(parts: Iterable[Bytes2D]) -> Iterator[Bytes2D]:
+    """The same rows in pieces of exactly CHUNK, the last one shorter and not empty."""
+    waiting: Bytes2D | None = None
+    for part in parts:
+        waiting = part if waiting is None else np.concatenate([waiting, part])
+        whole = len(waiting) // CHUNK * CHUNK
+        for at in range(0, whole, CHUNK):
+            yield np.ascontiguousarray(waiting[at : at + CHUNK])
+        waiting = waiting[whole:]
+    if waiting is not None and len(waiting):
+        yield np.ascontiguousarray(waiting)
+
+
+def numbered(rows: Bytes2D, chunk: int) -> Bytes2D:
+    """Rows of one chunk, each with its place in the whole list behind it, 4 bytes, big endian."""
+    places = np.arange(chunk * CHUNK, chunk * CHUNK + len(rows)).astype(">u4")
+    return np.hstack([rows, places.view(np.uint8).reshape(-1, 4)])
