@@ -92,7 +92,7 @@ def meet(identifiers: Identifiers, channel: Channel, guard: Guard, terms: Terms,
 
     # 4 to 8.
     found = _receive_tags(run, ours, tagged, told) if receiver else _send_tags(run, ours, tagged, told, secret.seed)
-    return None if found is None else replace(found, facts=ours.facts)
+    return None if found is None else replace(found, facts=ours.facts, others=ours.others())
 
 
 # --- step 3, alike on both sides ------------------------------------------------------------------------------------

@@ -21,12 +21,11 @@ from party.errors import DataError, PeerError
 from party.guard import Guard
 from psi.ecdh import meet
 from psi.identifiers import Identifiers
-from psi.masking import kept_list
 from psi.means import Means, Reporter, awaited
 from psi.messages import CHUNK, MOST_ROWS, Multiplicities, Unmatched
 from psi.rows import Rows
 from psi.run import Run, too_small
-from psi.store import PartOfStore, Store
+from psi.store import PartOfStore
 from psi.terms import Alignment, Terms
 
 __all__ = ["align"]
@@ -58,7 +57,7 @@ def align(
         by_key.append(None if found is None else found.count)
         if found is None:
             continue
-        others = kept_list(_list_store(channel, terms, own)).others()
+        others = found.others if found.others is not None else np.empty((0, 2), dtype=np.int64)
         first_only = others[:, 1] if source.duplicates == "first" else others[np.isin(others[:, 0], found.rows), 1]
         gone = np.concatenate([gone, found.rows[found.rows >= 0], first_only])
         parts.append(_laid_out(found, others, channel, guard, own) if terms.multiple else found)
@@ -66,11 +65,6 @@ def align(
         raise too_small(Run(channel, guard, terms, means))
     whole = replace(_joined(parts), by_key=tuple(by_key))
     return whole if terms.keep is None else _with_unmatched(whole, gone, channel, guard, terms)
-
-
-def _list_store(channel: Channel, terms: Terms, means: Means) -> Store:
-    """Where our list is kept: the long side of the unbalanced form may have made it ahead."""
-    return means.ahead or means.store if terms.small == channel.peer else means.store
 
 
 def _joined(parts: list[Alignment]) -> Alignment:

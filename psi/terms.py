@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ class Terms:
     """`learns`: "both", "size" (how many, not which), or the one party that learns. `salt`: 16 to 64 bytes, the run's
     own, the same on both sides. `keep`: the party whose rows without a match stay in the alignment (a left join).
     `multiple`: a key repeated on either side stands for each of its rows. `small`: the party with the much shorter
-    list, when the unbalanced form is taken.
+    list, when the unbalanced form is taken. `series`: the label of the series this run belongs to (`psi.series`).
 
     An intersection smaller than the larger of the two minimum sizes is revealed to nobody but the tag receiver, who
     sees its count and nothing else. A minimum of 0 lets empty intersections through.
@@ -36,6 +36,7 @@ class Terms:
     keep: str | None = None
     multiple: bool = False
     small: str | None = None
+    series: str | None = None
     most_ours: int = MOST_ROWS
     most_theirs: int = MOST_ROWS
 
@@ -52,7 +53,7 @@ class Terms:
 
     def digest(self) -> bytes:
         """SHA-256 over what must be the same on both sides."""
-        words = (self.run, self.learns, str(self.min_size), self.keep or "", str(self.multiple), self.small or "")
+        words = (self.run, self.learns, str(self.min_size), self.keep or "", str(self.multiple), self.small or "", self.series or "")
         parts = [self.salt, *(word.encode() for word in words)]
         packed = b"".join(len(part).to_bytes(4, "little") + part for part in parts)
         return hashlib.sha256(b"tallystick/v1/psi/terms/" + packed).digest()
@@ -67,7 +68,7 @@ class Alignment:
     side that does not learn it. ours, theirs: lengths of the two lists, of all keys together. digest: the same 32
     bytes on both sides. facts: what our table gave. by_key: the matches of each key in the order tried, None for one
     whose matches were below the minimum. unmatched: how many places at the end belong to rows without a match
-    (`Terms.keep`).
+    (`Terms.keep`). others: our rows that repeat a key, int64 (d, 2), (first row of that key, row).
     """
 
     rows: npt.NDArray[np.int64]
@@ -78,6 +79,7 @@ class Alignment:
     theirs: int
     facts: Facts | None = None
     by_key: tuple[int | None, ...] = ()
+    others: npt.NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
     unmatched: int = 0
 
 

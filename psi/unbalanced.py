@@ -139,7 +139,7 @@ def _long_side(run: Run, identifiers: Identifiers) -> Alignment | None:
         if place >= told.tags_held:
             channel.send(Evaluated(chunk))
     found = show(run, ours, told, secret.seed)
-    return None if found is None else replace(found, facts=ours.facts)
+    return None if found is None else replace(found, facts=ours.facts, others=ours.others())
 
 
 def _evaluate(run: Run, scalar: bytes, seed: bytes, told: Listed) -> Sorter:
@@ -219,7 +219,7 @@ def _short_side(run: Run, identifiers: Identifiers) -> Alignment | None:
         own.append(numbered(tags(_tag_key(salt), made.points, width), place))
         run.report.step(len(points))
     found = learn(run, ours, told, promised, matches(run, theirs, own))
-    return None if found is None else replace(found, facts=ours.facts)
+    return None if found is None else replace(found, facts=ours.facts, others=ours.others())
 
 
 def _their_tags(run: Run, told: Listed, salt: bytes, width: int) -> Sorter:
