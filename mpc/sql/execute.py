@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mpc.compare import at_least
+from mpc.compare import at_least, logic_and
 from mpc.convert import select, truncate
 from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
@@ -195,15 +195,16 @@ class _Run:
             columns = np.concatenate(masked).T
             bits, kept = protect(self.engine, masked[0][0], columns.copy(), plan.min_rows, width)
             masked = self._split(kept.T)
-        gates = sorted({opening.gate for opening in plan.opened} - ({plan.opened[0].gate} if plan.grouped else set()))
+        done = set(plan.opened[0].gates) if plan.grouped else set()
+        gated = {n: sorted(set(opening.gates) - done) for n, opening in enumerate(plan.opened)}
+        gates = sorted({gate for some in gated.values() for gate in some})
         if plan.min_rows > 1 and gates:
-            counts = np.stack([masked[self._gate_place(gate)][0] for gate in gates])
+            counts = np.stack([quantities[gate][0] for gate in gates])
             enough = at_least(self.engine, counts, plan.min_rows, max(width, plan.min_rows.bit_length()) + 1)
-            places, rows = [], []
-            for place, opening in enumerate(plan.opened):
-                if opening.gate in gates:
-                    places.append(place)
-                    rows.append(np.broadcast_to(enough[gates.index(opening.gate)], masked[place].shape))
+            bit_of = dict(zip(gates, enough, strict=True))
+            shown = self._all({tuple(some): [bit_of[gate] for gate in some] for some in gated.values() if some})
+            places = [place for place, some in gated.items() if some]
+            rows = [np.broadcast_to(shown[tuple(gated[place])], masked[place].shape) for place in places]
             kept = select(
                 self.engine,
                 np.concatenate([row.reshape(-1) for row in rows]),
@@ -216,8 +217,16 @@ class _Run:
                 start += size
         return masked, bits
 
-    def _gate_place(self, gate: int) -> int:
-        return next(n for n, o in enumerate(self.plan.opened) if o.quantity == gate and o.gate == gate)
+    def _all(self, bits: dict[tuple[int, ...], list[Bits]]) -> dict[tuple[int, ...], Bits]:
+        """XOR shares of the AND of each list of shared bits, pairs of all lists at once."""
+        while todo := [gates for gates, left in bits.items() if len(left) > 1]:
+            pairs = [(gates, n) for gates in todo for n in range(0, len(bits[gates]) - 1, 2)]
+            left = np.stack([bits[gates][n] for gates, n in pairs])
+            joined = logic_and(self.engine, left, np.stack([bits[gates][n + 1] for gates, n in pairs]))
+            for gates in todo:
+                odd = bits[gates][-1:] if len(bits[gates]) % 2 else []
+                bits[gates] = [joined[n] for n, pair in enumerate(pairs) if pair[0] == gates] + odd
+        return {gates: found for gates, (found,) in bits.items()}
 
     def _split(self, limbs: Words) -> list[Words]:
         found, start = [], 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mpc.sql.algebra import ONE, Poly, Side, number, truth
+from mpc.sql.entering import pair_ways, ways
 from mpc.sql.parse import parse
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.render import local_select
@@ -21,7 +22,11 @@ def plan(sql: str, context: Context) -> Plan:
     Raises UsageError (exit 2): an unsupported construct by its name, a name that is not granted, a sum that would
     overflow 64 bits.
     """
-    return build(parse(sql, context), context)
+    query = parse(sql, context)
+    try:
+        return build(query, context)
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply") from None
 
 
 def build(query: Query, context: Context) -> Plan:
@@ -37,7 +42,7 @@ def build(query: Query, context: Context) -> Plan:
     counts, values = [], []
     for place, aggregate in enumerate(query.aggregates):
         what = f"query.{context.name}.{_column_name(query, place)}"
-        count, sums = _openings_of(aggregate, weight, builder, what, context.parties)
+        count, sums = _openings_of(aggregate, weight, builder, what, context)
         counts.append(count)
         values.append(sums)
     for key in keys:
@@ -132,9 +137,10 @@ def _valid(expr: Expr, parties: tuple[str, str]) -> Poly:
 
 
 def _openings_of(
-    aggregate: Aggregate, weight: Poly, builder: Builder, what: str, parties: tuple[str, str]
+    aggregate: Aggregate, weight: Poly, builder: Builder, what: str, context: Context
 ) -> tuple[int, tuple[int, ...]]:
     """The openings of one aggregate: the count of entering rows, and the sums as `result.close` reads them."""
+    parties = context.parties
     if aggregate.condition is not None:
         weight = weight * truth(aggregate.condition, parties)[0]
     if aggregate.function == "count":
@@ -146,8 +152,11 @@ def _openings_of(
     both = weight
     for _, valid in polys:
         both = both * valid
-    gate = builder.quantity(what, both, 0, 1)
-    count = builder.open(f"{what}.count", gate, gate)
+    rows = builder.quantity(what, both, 0, 1)
+    gates = [rows]
+    if context.min_rows > 1:
+        gates += [builder.quantity(what, both * _holds(way, parties), 0, 1) for way in _ways(aggregate)]
+    count = builder.open(f"{what}.count", rows, *gates)
     x, (value, valid) = aggregate.args[0], polys[0]
     parts: list[tuple[str, Poly, int, int | None]] = []  # name, sum of, scale, bound of one row
     if len(polys) == 1:
@@ -166,8 +175,21 @@ def _openings_of(
     sums = []
     for part, poly, scale, most in parts:
         wide = part not in ("sum", "sum_x", "sum_y")  # second moments may take more than 64 bits
-        sums.append(builder.open(f"{what}.{part}", builder.quantity(f"{name} ({what})", poly, scale, most, wide), gate))
+        total = builder.quantity(f"{name} ({what})", poly, scale, most, wide)
+        sums.append(builder.open(f"{what}.{part}", total, *gates))
     return count, tuple(sums)
+
+
+def _ways(aggregate: Aggregate) -> tuple[tuple[Expr, ...], ...]:
+    return ways(aggregate.args[0]) if len(aggregate.args) == 1 else pair_ways(*aggregate.args)
+
+
+def _holds(way: tuple[Expr, ...], parties: tuple[str, str]) -> Poly:
+    """1 in the rows where all conditions of a way are true."""
+    found = ONE
+    for condition in way:
+        found = found * truth(condition, parties)[0]
+    return found
 
 
 def _square(expr: Expr) -> int | None:
@@ -234,4 +256,6 @@ def _explain(context: Context, builder: Builder, whats: tuple[str, ...]) -> list
         lines.append("sums over 64 bits are joined from digits, on shares")
     if min_rows > 1:
         lines.append(f"numbers over fewer than {min_rows} rows stay hidden from both parties, by comparison on shares")
+        if any(len(opened.gates) > 1 for opened in builder.opened):
+            lines.append(f"so do numbers that take in fewer than {min_rows} rows by one arm of CASE or a condition")
     return lines

@@ -57,22 +57,22 @@ class Builder:
     quantities: list[Quantity] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     _known: dict[tuple[Poly, int], int] = field(default_factory=dict)
+    _places: dict[object, int] = field(default_factory=dict)  # of sources, features and openings, by what they are
 
     def source(self, owner: int, use: str, expr: Expr) -> int:
         """The number of one column of an owner's local step."""
-        found = next((n for n, s in enumerate(self.sources[owner]) if (s.use, s.expr) == (use, expr)), None)
-        if found is not None:
-            return found
-        self.sources[owner].append(Source(f"c{len(self.sources[owner])}", expr, use))
-        return len(self.sources[owner]) - 1
+        place = self._places.setdefault((owner, use, expr), len(self.sources[owner]))
+        if place == len(self.sources[owner]):
+            self.sources[owner].append(Source(f"c{place}", expr, use))
+        return place
 
-    def open(self, what: str, quantity: int, gate: int) -> int:
-        """The number of an opening; one quantity under one gate is opened once, under its first name."""
-        for place, known in enumerate(self.opened):
-            if (known.quantity, known.gate) == (quantity, gate):
-                return place
-        self.opened.append(Opened(what, quantity, gate))
-        return len(self.opened) - 1
+    def open(self, what: str, quantity: int, *gates: int) -> int:
+        """The number of an opening; one quantity under the same gates is opened once, under its first name."""
+        wanted = tuple(sorted(set(gates)))
+        place = self._places.setdefault((quantity, wanted), len(self.opened))
+        if place == len(self.opened):
+            self.opened.append(Opened(what, quantity, wanted))
+        return place
 
     def quantity(self, what: str, poly: Poly, scale: int, most: int | None, wide: bool = False) -> int:
         """The number of an opened sum. most: bound of |value| of one row where the expression gives one."""
@@ -129,9 +129,10 @@ class Builder:
         most = _most(side)
         most = min(most, 2**width - 1) if width else (most >> shift) + (1 if shift else 0)
         feature = Feature(tuple(factors), shift, width, most)
-        if feature not in self.features[owner]:
+        place = self._places.setdefault((owner, feature), len(self.features[owner]))
+        if place == len(self.features[owner]):
             self.features[owner].append(feature)
-        return self.features[owner].index(feature)
+        return place
 
     # --- who uploads ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from party.catalogue import Catalogue
@@ -73,6 +74,20 @@ class Expr:
     def most(self) -> int | None:
         """The largest magnitude it can take, None when nothing is known."""
         return None if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
+
+    @cached_property
+    def size(self) -> int:
+        """How large its text would be, in nodes: a short statement may repeat one part of it exponentially often."""
+        times = 3 if self.op in ("round", "floor", "ceil") else 1  # as `render` writes them
+        return 1 + times * sum(arg.size for arg in self.args)
+
+    @cached_property
+    def _code(self) -> int:
+        return hash((self.op, self.kind, self.args, self.value, self.owner, self.scale, self.low, self.high))
+
+    def __hash__(self) -> int:
+        """Each expression is walked once, not once for every expression around it."""
+        return self._code
 
 
 def owners(expr: Expr) -> frozenset[str]:
@@ -182,11 +197,11 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Opened:
-    """One quantity as it is opened: `what` names it to the guard; 0 in cells where `gate`, a count, is too small."""
+    """One quantity as it is opened: `what` names it to the guard; 0 in cells where a gate, a count, is small."""
 
     what: str
     quantity: int
-    gate: int
+    gates: tuple[int, ...]
 
 
 @dataclass(frozen=True)
