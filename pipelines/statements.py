@@ -35,6 +35,8 @@ def tables_of(sql: str) -> dict[str, str]:
         tree = sqlglot.parse_one(sql, dialect=_DIALECT)
     except SqlglotError as error:
         raise _unreadable(error) from None
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply") from None
     found: dict[str, str] = {}
     for table in tree.find_all(exp.Table):
         if not table.db:

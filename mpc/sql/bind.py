@@ -15,7 +15,9 @@ from mpc.sql.scope import Scope, refuse
 from mpc.sql.types import Expr, Kind
 from party.errors import UsageError
 
-__all__ = ["bind"]
+__all__ = ["SIZE", "bind"]
+
+SIZE = 50_000  # nodes of one statement's expressions, each written out where it is used
 
 _YEARS = (-290308, 294247)
 _PARTS = {
@@ -34,7 +36,13 @@ def bind(node: exp.Expression, scope: Scope) -> Expr:
     for name, part in node.args.items():
         if part not in (None, False, []) and name not in parts:
             raise refuse(node, hint=f"its part {name!r} is not supported")
-    return build(node, scope)
+    found = build(node, scope)
+    if found.size > SIZE:
+        raise UsageError(
+            f"the expression {node.sql(dialect='duckdb')[:80]} is too large when it is written out",
+            hint="nest NULLIF, ROUND, CASE and IN less deeply",
+        )
+    return found
 
 
 Build = Callable[[exp.Expression, Scope], Expr]

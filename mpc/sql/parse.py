@@ -6,7 +6,7 @@ from sqlglot import errors, exp
 from sqlglot import parse as parse_statements
 
 from mpc.sql import numbers
-from mpc.sql.bind import bind
+from mpc.sql.bind import SIZE, bind
 from mpc.sql.scope import Scope, means, refuse
 from mpc.sql.types import Aggregate, Context, Expr, Output, Post, Query, owners
 from party.errors import UsageError
@@ -61,11 +61,19 @@ class _Statement:
         self.select = select
         self.context = context
         self.aggregates: list[Aggregate] = []
+        self.size = 0
         for name, part in select.args.items():
             if part in (None, False, []) or name in ("expressions", "from_", "joins", "where", "group"):
                 continue
             raise UsageError(f"{name.upper().strip('_')} is not supported", hint=_LATER.get(name))
         self.scope, self.join = self._from()
+
+    def _bind(self, node: exp.Expression) -> Expr:
+        found = bind(node, self.scope)
+        self.size += found.size
+        if self.size > SIZE:
+            raise UsageError("the statement is too large when it is written out", hint="ask for less in one statement")
+        return found
 
     def query(self) -> Query:
         where = self._where()
@@ -194,7 +202,7 @@ class _Statement:
 
     def _condition(self, node: exp.Expression) -> Expr:
         """Conjuncts of one party are joined to one condition, so that each party computes one column."""
-        parts = [bind(part, self.scope) for part in _parts(node, exp.And)]
+        parts = [self._bind(part) for part in _parts(node, exp.And)]
         for part in parts:
             if part.kind not in ("bool", "null"):
                 raise UsageError(f"{part.kind} where a condition is due")
@@ -214,7 +222,7 @@ class _Statement:
         groups, names = [], []
         for item in node.expressions:
             source = self._select_item(item)
-            expr = bind(source, self.scope)
+            expr = self._bind(source)
             if len(owners(expr)) != 1:
                 raise UsageError(
                     f"GROUP BY {item.sql(dialect='duckdb')[:80]} is not of one party's columns",
@@ -274,7 +282,7 @@ class _Statement:
             raise refuse(node, hint="of aggregates: + - * / with numbers")
         if isinstance(node, exp.Star):
             raise UsageError("SELECT * is not supported: rows are never shown", hint="ask for aggregates")
-        expr = bind(node, self.scope)
+        expr = self._bind(node)
         if expr not in groups:
             raise UsageError(
                 f"{node.sql(dialect='duckdb')[:80]} is neither aggregated nor in GROUP BY",
@@ -327,7 +335,7 @@ class _Statement:
                 "division inside an aggregate gives floats and is not supported",
                 hint="divide the aggregates instead, as in SUM(x) / COUNT(*)",
             )
-        expr = bind(node, self.scope)
+        expr = self._bind(node)
         if function == "count":
             return expr
         if expr.kind == "float":

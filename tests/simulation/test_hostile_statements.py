@@ -1,0 +1,69 @@
+"""Statements that a peer may send: small texts that grow when they are read are refused soon, and by UsageError."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from mpc.sql import plan
+from party.errors import TallyError, UsageError
+from pipelines.statements import tables_of
+from tests.mpc.sqlkit import JOIN, context
+
+SECONDS = 20.0  # generous: a busy machine; without bounds these take hours
+
+
+def _nested(form: str, depth: int, inner: str = "b.age") -> str:
+    for _ in range(depth):
+        inner = form % inner
+    return inner
+
+
+GROWING: dict[str, Callable[[int], str]] = {
+    "nullif": lambda n: f"SELECT SUM({_nested('NULLIF(%s,1)', n)}) AS x {JOIN}",
+    "round": lambda n: f"SELECT SUM({_nested('ROUND(%s*0.1)', n)}) AS x {JOIN}",
+    "simple case": lambda n: f"SELECT SUM({_nested('CASE %s WHEN 1 THEN 1 WHEN 2 THEN 2 ELSE 5 END', n)}) AS x {JOIN}",
+    "case": lambda n: f"SELECT SUM({_nested('CASE WHEN %s > 1 THEN 1 ELSE 2 END', n)}) AS x {JOIN}",
+    "brackets": lambda n: f"SELECT SUM({'(' * n}b.age{')' * n}) AS x {JOIN}",
+    "open brackets": lambda n: "SELECT " + "(" * n,
+    "not": lambda n: f"SELECT COUNT(*) AS x {JOIN} WHERE {'NOT ' * n} b.defaulted",
+    "minus": lambda n: f"SELECT SUM({'- ' * n} b.age) AS x {JOIN}",
+    "or": lambda n: f"SELECT COUNT(*) AS x {JOIN} WHERE {' OR '.join(['b.age=1'] * n)}",
+    "plus": lambda n: f"SELECT SUM({'+'.join(['b.age'] * n)}) AS x {JOIN}",
+    "in": lambda n: f"SELECT COUNT(*) AS x {JOIN} WHERE b.age IN ({','.join(map(str, range(n)))})",
+    "in of a domain": lambda n: f"SELECT COUNT(*) AS x {JOIN} WHERE b.region IN ({','.join(['b.region'] * n)})",
+    "names": lambda n: f"SELECT COUNT(*) AS {'a' * n} {JOIN}",
+    "columns": lambda n: f"SELECT {','.join(f'SUM(b.age*{i}) AS x{i}' for i in range(n))} {JOIN}",
+    "arrays": lambda n: "SELECT " + "[" * n + "1" + "]" * n,
+    "types": lambda n: "SELECT CAST(1 AS " + "LIST(" * n + "INT" + ")" * n + ")",
+    "subqueries": lambda n: _nested("SELECT * FROM (%s)", n, "SELECT 1"),
+    "comments": lambda n: "SELECT " + "/*" * n,
+}
+
+
+@pytest.mark.parametrize("name", sorted(GROWING))
+@pytest.mark.parametrize("count", [25, 120, 700, 3000])
+def test_a_growing_statement_is_planned_or_refused_soon(name: str, count: int) -> None:
+    sql = GROWING[name](count)
+    began = time.monotonic()
+    for read in (lambda: plan(sql, context(1000, min_rows=20)), lambda: tables_of(sql)):
+        try:
+            read()
+        except TallyError as error:
+            assert isinstance(error, UsageError)
+    assert time.monotonic() - began < SECONDS
+
+
+def test_a_statement_that_writes_out_too_large_says_so() -> None:
+    with pytest.raises(UsageError, match="too large when it is written out"):
+        plan(GROWING["nullif"](25), context(10))
+    many = ",".join(f"SUM({_nested('NULLIF(%s,1)', 12)}+{i}) AS x{i}" for i in range(100))
+    with pytest.raises(UsageError, match="too large when it is written out"):
+        plan(f"SELECT {many} {JOIN}", context(10))
+
+
+def test_a_long_statement_is_refused_before_it_is_read() -> None:
+    with pytest.raises(UsageError, match="more than 20000 characters"):
+        plan("(" * 1_000_000, context(10))
