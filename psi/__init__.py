@@ -8,6 +8,7 @@ from psi.masking import Facts
 from psi.means import Means
 from psi.messages import MOST_ROWS
 from psi.normalise import KeyColumn
+from psi.series_folder import Limits, SeriesFolder
 from psi.store import MemoryStore, SealedStore, Store
 from psi.terms import Alignment, Joined, Terms, request
 
@@ -20,9 +21,11 @@ __all__ = [
     "Identifiers",
     "Joined",
     "KeyColumn",
+    "Limits",
     "Means",
     "MemoryStore",
     "SealedStore",
+    "SeriesFolder",
     "Store",
     "Terms",
     "align",

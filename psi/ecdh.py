@@ -14,7 +14,6 @@ Nothing here grows with the lists but the answer: lists, tags and orders stand i
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,26 +24,22 @@ from party.channel import Channel
 from party.errors import UsageError
 from party.guard import Guard
 from psi import unbalanced
-from psi.identifiers import Identifiers
-from psi.masking import KeyList, Secret, chain, prepare, secret_of
+from psi.masking import KeyList, Secret, Source, chain, prepare, secret_of
 from psi.means import Means, awaited
 from psi.messages import AHEAD, CHUNK, Commitment, Listed, Masked, Tags
 from psi.reveal import commitment, learn, matches, show, word_bytes
 from psi.rows import heads, order_words, tags
 from psi.run import LIST, SLOW, Run, agree, checked_product, chunked, chunks_of, numbered, tell_lengths, too_small
 from psi.sorter import Sorter
-from psi.terms import Alignment, Terms, receives_tags, tag_width
+from psi.terms import Alignment, Terms, receives_tags
 
-__all__ = ["match", "meet"]
+__all__ = ["OURS", "TAGGED", "collect_tags", "exchange", "match", "meet", "refuse_repeats"]
 
-_TAG = b"tallystick/v1/psi/tag/"
 _COMMITMENT = "peer-commitment"  # record
-_TAGGED, _OURS = "tagged", "our-tags"  # journals
+TAGGED, OURS = "tagged", "our-tags"  # journals
 
 
-def match(
-    identifiers: Identifiers, channel: Channel, guard: Guard, terms: Terms, means: Means | None = None
-) -> Alignment:
+def match(identifiers: Source, channel: Channel, guard: Guard, terms: Terms, means: Means | None = None) -> Alignment:
     """Find which of our identifiers the peer holds too. Both sides call it; the roles follow from terms and lengths.
 
     identifiers: the table's, read only as far as the store has not kept them; a repeated one counts once.
@@ -64,7 +59,7 @@ def match(
     return found
 
 
-def meet(identifiers: Identifiers, channel: Channel, guard: Guard, terms: Terms, means: Means) -> Alignment | None:
+def meet(identifiers: Source, channel: Channel, guard: Guard, terms: Terms, means: Means) -> Alignment | None:
     """As `match`, but None on both sides where the intersection is below the minimum: for one of several keys."""
     if terms.learns not in ("both", "size", channel.us, channel.peer):
         raise UsageError(f"`learns: {terms.learns}` names neither {channel.us} nor {channel.peer}", stage="align")
@@ -79,7 +74,7 @@ def meet(identifiers: Identifiers, channel: Channel, guard: Guard, terms: Terms,
     # 2. Map to the curve, mask, sort; on disk before the first byte leaves. Then tell the lengths.
     run.report.begin(f"masking the keys of {channel.us}")
     ours = prepare(run.store, identifiers, run.hash(LIST), terms.salt, run.report.step, run.executor)
-    told = tell_lengths(run, ours, len(run.store.journal(_TAGGED)), len(run.store.journal(_OURS)))
+    told = tell_lengths(run, ours, len(run.store.journal(TAGGED)), len(run.store.journal(OURS)))
     if min(len(ours), told.count) < terms.min_size:
         return None
     guard.disclose("alignment.list", channel.peer, len(ours))
@@ -88,7 +83,7 @@ def meet(identifiers: Identifiers, channel: Channel, guard: Guard, terms: Terms,
     # 3. Exchange the masked lists; check and mask theirs as it comes.
     run.report.total(2 * len(ours) + told.count if receiver else len(ours) + told.count)
     run.report.begin(f"masking the keys of {channel.peer}")
-    tagged = _exchange(run, ours, secret, told, receiver)
+    tagged = exchange(run, ours, secret, told, receiver)
 
     # 4 to 8.
     found = _receive_tags(run, ours, tagged, told) if receiver else _send_tags(run, ours, tagged, told, secret.seed)
@@ -98,15 +93,14 @@ def meet(identifiers: Identifiers, channel: Channel, guard: Guard, terms: Terms,
 # --- step 3, alike on both sides ------------------------------------------------------------------------------------
 
 
-def _exchange(run: Run, ours: KeyList, secret: Secret, told: Listed, receiver: bool) -> Sorter:
+def exchange(run: Run, ours: KeyList, secret: Secret, told: Listed, receiver: bool) -> Sorter:
     """What the tags of the peer's list become, a sorter over them.
 
     For the tag receiver (tag, place in the peer's sent order), 4 bytes for the place; for the tag sender (random word,
     tag): in this order, which only the seed tells, they are sent back.
     """
-    key = hashlib.sha256(_TAG + run.label).digest()[:16]
-    width, back = tag_width(len(ours), told.count), chunks_of(told.count)
-    tagged = Sorter(run.store.journal(_TAGGED), width + (4 if receiver else 8))
+    width, back = run.tag_width(len(ours), told.count), chunks_of(told.count)
+    tagged = Sorter(run.store.journal(TAGGED), width + (4 if receiver else 8))
     there = tagged.chunks
     note = tagged.note(there - 1) if there else run.hash(LIST)
     words = order_words(secret.seed, told.count, there)
@@ -117,7 +111,7 @@ def _exchange(run: Run, ours: KeyList, secret: Secret, told: Listed, receiver: b
         what = f"chunk {place + 1} of {back} of the masked list of {run.channel.peer}"
         points = awaited(run.channel, Masked, run.report, what, 2 * AHEAD * CHUNK * SLOW).points
         made = checked_product(run, secret.scalar, points, due, note[32:])
-        tag = tags(key, made, width)
+        tag = tags(run.tag_key, made, width)
         note = chain(note[:32], points) + points[-1].tobytes()
         tagged.append(numbered(tag, place) if receiver else np.hstack([word_bytes(next(words)), tag]), note)
         run.report.step(due)
@@ -138,7 +132,7 @@ def _send_points(run: Run, ours: KeyList, sending: Iterator[int], most: int) -> 
 
 def _send_tags(run: Run, ours: KeyList, tagged: Sorter, told: Listed, seed: bytes) -> Alignment | None:
     """Return their tags in a secret order: they show the size of the intersection, not its rows."""
-    _refuse_repeats(run, tagged, told.count)
+    refuse_repeats(run, tagged, told.count)
     run.guard.disclose("alignment.count", run.channel.peer, told.count)
     run.channel.send(Commitment(commitment(run, seed)))
     for place, chunk in enumerate(chunked(records[:, 8:] for records in tagged.ranges())):
@@ -147,7 +141,7 @@ def _send_tags(run: Run, ours: KeyList, tagged: Sorter, told: Listed, seed: byte
     return show(run, ours, told, seed)
 
 
-def _refuse_repeats(run: Run, tagged: Sorter, count: int) -> None:
+def refuse_repeats(run: Run, tagged: Sorter, count: int) -> None:
     """Equal tags are equal products of different points."""
     first = np.empty(count, dtype=np.uint64)
     at = 0
@@ -170,14 +164,14 @@ def _receive_tags(run: Run, ours: KeyList, tagged: Sorter, told: Listed) -> Alig
     """Our own tags, in an order the peer keeps to itself, beside theirs: that shows how many match."""
     promised = awaited(run.channel, Commitment, run.report, "our tags", SLOW * (len(ours) + told.count)).digest
     run.remember(_COMMITMENT, promised)
-    pairs = matches(run, tagged, _collect_tags(run, ours, told.count))
+    pairs = matches(run, tagged, collect_tags(run, ours, told.count))
     return learn(run, ours, told, promised, pairs)
 
 
-def _collect_tags(run: Run, ours: KeyList, theirs: int) -> Sorter:
+def collect_tags(run: Run, ours: KeyList, theirs: int) -> Sorter:
     """Our tags as they come: a sorter over (tag, place in the secret order)."""
-    width = tag_width(len(ours), theirs)
-    collected = Sorter(run.store.journal(_OURS), width + 4)
+    width = run.tag_width(len(ours), theirs)
+    collected = Sorter(run.store.journal(OURS), width + 4)
     for place in range(collected.chunks, ours.chunks):
         what = f"chunk {place + 1} of {ours.chunks} of our tags"
         got = awaited(run.channel, Tags, run.report, what, CHUNK * SLOW).tags

@@ -25,6 +25,7 @@ from psi.means import Means, Reporter, awaited
 from psi.messages import CHUNK, MOST_ROWS, Multiplicities, Unmatched
 from psi.rows import Rows
 from psi.run import Run, too_small
+from psi.series_folder import SeriesFolder
 from psi.store import PartOfStore
 from psi.terms import Alignment, Terms
 
@@ -34,10 +35,16 @@ _LABEL = b"tallystick/v1/psi/joined/"
 
 
 def align(
-    sources: Sequence[Identifiers], channel: Channel, guard: Guard, terms: Terms, means: Means | None = None
+    sources: Sequence[Identifiers],
+    channel: Channel,
+    guard: Guard,
+    terms: Terms,
+    means: Means | None = None,
+    series: SeriesFolder | None = None,
 ) -> Alignment:
     """Align our table with the peer's: `sources` holds our identifiers for each key, in the order they are tried.
 
+    `series`: where it stands on our side, for a run that exchanges only what changed; the caller promotes its state.
     Both sides call it with as many keys. Peer learns: what `psi.match` says, for each key; the multiplicities of
     matched keys with `duplicates: all` on either side; the number of our rows without a match where we keep them.
     Rounds: those of `match` for each key, one for multiplicities.
@@ -53,7 +60,11 @@ def align(
             of_key = replace(terms, run=f"{terms.run}/key{number}")
             ahead = means.ahead if number == 1 else None  # the rows of later keys are not known ahead
             own = replace(means, store=PartOfStore(means.store, f"key{number}"), ahead=ahead)
-        found = meet(source.without(gone) if len(gone) else source, channel, guard, of_key, own)
+        wanted = source.without(gone) if len(gone) else source
+        if series is not None:
+            found = series.align(Run(channel, guard, of_key, own), wanted)
+        else:
+            found = meet(wanted, channel, guard, of_key, own)
         by_key.append(None if found is None else found.count)
         if found is None:
             continue

@@ -13,18 +13,19 @@ import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from kernels import curve25519
 from party.errors import DataError, InternalError
-from psi.identifiers import Identifiers
+from psi.identifiers import Batch, Counts
 from psi.messages import CHUNK
 from psi.rows import Bytes2D, Rows, repeated
 from psi.sorter import Sorter
 from psi.store import Store
 
-__all__ = ["POINTS", "Facts", "KeyList", "Secret", "chain", "kept_list", "prepare", "secret_of"]
+__all__ = ["POINTS", "Facts", "KeyList", "Secret", "Source", "chain", "kept_list", "prepare", "secret_of"]
 
 _DOMAIN = b"tallystick/v1/psi/identifier/curve25519_XMD:SHA-512_ELL2_NU_/"
 _SECRET, _LIST = "secret", "list"  # records
@@ -53,6 +54,22 @@ class Facts:
     nulls: int
     unreadable: int
     duplicates: int
+
+
+class Source(Protocol):
+    """Identifiers that can be read more than once: `psi.identifiers.Identifiers`, or a part of them."""
+
+    settings: bytes
+    duplicates: str
+
+    def batches(self) -> Iterator[Batch]:
+        """Chunks, the same each time."""
+        ...
+
+    @property
+    def counts(self) -> Counts:
+        """What was read, once all was."""
+        ...
 
 
 class KeyList:
@@ -104,7 +121,7 @@ def _one_scalar() -> tuple[bytes, bytes]:
     return curve25519.random_scalar(), b""
 
 
-def secret_of(store: Store, identifiers: Identifiers, draw: Callable[[], tuple[bytes, bytes]] = _one_scalar) -> Secret:
+def secret_of(store: Store, identifiers: Source, draw: Callable[[], tuple[bytes, bytes]] = _one_scalar) -> Secret:
     """This run's scalar (and its inverse, where `draw` gives one) and seed, drawn and stored at the first call."""
     stored = store.load(_SECRET)
     if stored is None:
@@ -121,7 +138,7 @@ def chain(digest: bytes, chunk: Bytes2D) -> bytes:
 
 def prepare(
     store: Store,
-    identifiers: Identifiers,
+    identifiers: Source,
     start: bytes,
     salt: bytes,
     report: Callable[[int], None],
@@ -139,7 +156,7 @@ def prepare(
 
 
 def _mask(
-    store: Store, identifiers: Identifiers, salt: bytes, report: Callable[[int], None], executor: Executor | None
+    store: Store, identifiers: Source, salt: bytes, report: Callable[[int], None], executor: Executor | None
 ) -> None:
     """Map each identifier to the curve and mask it; what an interrupted call has done is not done again."""
     sorter = Sorter(store.journal(_MASKING), 36)
@@ -161,7 +178,7 @@ def _big_endian(rows: Rows) -> Bytes2D:
     return rows.astype(">u4").view(np.uint8).reshape(-1, 4)
 
 
-def _sort(store: Store, identifiers: Identifiers, digest: bytes) -> bytes:
+def _sort(store: Store, identifiers: Source, digest: bytes) -> bytes:
     """Merge the masked chunks into the list to be sent, each key once; the list's record."""
     store.drop(POINTS)  # of a call that was interrupted here
     store.drop(_OTHERS)

@@ -20,9 +20,11 @@ __all__ = [
     "Digest",
     "Enough",
     "Evaluated",
+    "Held",
     "Listed",
     "Masked",
     "Multiplicities",
+    "Removed",
     "Salt",
     "Seed",
     "Size",
@@ -60,6 +62,25 @@ class Masked(Message, kind=0x0202):
     """Step 3, both ways: one chunk of the sender's identifiers under its scalar, ascending. Shows nothing by itself."""
 
     points: Annotated[np.ndarray, Array("u1", Cap(CHUNK), 32)]
+
+
+@dataclass(frozen=True, repr=False)
+class Removed(Message, kind=0x020F):
+    """Series, step 3, both ways: one chunk of the places of keys that are no longer in the sender's table. Shows those
+    places: for matched keys which rows of the receiver lost their match."""
+
+    last: bool
+    places: Annotated[np.ndarray, Array("u4", Cap(CHUNK))]
+
+
+@dataclass(frozen=True, repr=False)
+class Held(Message, kind=0x0210):
+    """Series, step 1, both ways: the newest state of the series that the sender holds, and the one before it (digests
+    over label and version, zeros for none), and whether its policy asks for a new key. Shows that."""
+
+    newest: Annotated[bytes, Bytes(32)]
+    before: Annotated[bytes, Bytes(32)]
+    roll: bool
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,7 +154,7 @@ class Multiplicities(Message, kind=0x020B):
     """After step 8, both ways, where repeated keys stand for themselves: how many rows of the sender have each matched
     key, in the common order, one chunk. Shows that, for matched keys only."""
 
-    counts: Annotated[np.ndarray, Array("<u4", Cap(CHUNK))]
+    counts: Annotated[np.ndarray, Array("u4", Cap(CHUNK))]
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,10 +19,11 @@ from psi.run import SLOW, Run, compare
 from psi.sorter import Sorter
 from psi.terms import Alignment
 
-__all__ = ["commitment", "learn", "matches", "show", "word_bytes"]
+__all__ = ["SEED_TOLD", "commitment", "learn", "matches", "show", "word_bytes"]
 
 _SEED = b"tallystick/v1/psi/seed/"
 _DIGEST = b"tallystick/v1/psi/alignment/"
+SEED_TOLD = "seed-told"  # record
 _ORDER = "order"  # journal
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
@@ -84,6 +85,8 @@ def learn(run: Run, ours: KeyList, told: Listed, promised: bytes, pairs: Words) 
     seed = awaited(channel, Seed, run.report, "the order of our tags").seed
     if not hmac.compare_digest(commitment(run, seed), promised):
         raise run.broken("sent another seed than it promised")
+    if terms.series and run.store.load(SEED_TOLD) is None:
+        run.store.save(SEED_TOLD, seed)  # later runs of the series look up what it shows
     _resolve(run, ours, seed, pairs)
     places, rows = (pairs >> _32).astype(np.int64), (pairs & _LOW).astype(np.int64)
     matched = np.zeros(theirs, dtype=np.bool_)

@@ -16,10 +16,11 @@ from psi.masking import KeyList, Secret
 from psi.means import Means, Reporter, awaited
 from psi.messages import CHUNK, Agreed, Digest, Listed
 from psi.rows import Bytes2D, strictly_ascending
-from psi.terms import Terms
+from psi.terms import Terms, tag_width
 
 __all__ = [
     "LIST",
+    "SERIES_TAG",
     "SLOW",
     "Run",
     "agree",
@@ -34,6 +35,8 @@ __all__ = [
 
 LIST = b"tallystick/v1/psi/list/"
 SLOW = 2e-4  # seconds that the slowest backend may need for one multiplication or map
+SERIES_TAG = 12  # bytes: 40 bits of safety for lists that have grown to 2^28 keys
+_TAG = b"tallystick/v1/psi/tag/"
 _PEER = "peer-list"  # record
 
 
@@ -44,11 +47,17 @@ class Run:
         self.channel = channel
         self.guard = guard
         self.terms = terms
+        self.means = means
         self.store = means.store
         self.ahead = means.ahead or means.store
         self.executor = means.executor
         self.report = Reporter(means.progress, 2 * (terms.most_ours + terms.most_theirs))
-        self.label = len(terms.run.encode()).to_bytes(4, "little") + terms.run.encode()
+        self.label = _sized(terms.run)
+        self.tag_key = hashlib.sha256(_TAG + _sized(terms.series or terms.run)).digest()[:16]
+
+    def tag_width(self, ours: int, theirs: int) -> int:
+        """Bytes of a tag for lists of these lengths; one width for a whole series, whose lists grow."""
+        return SERIES_TAG if self.terms.series else tag_width(ours, theirs)
 
     def broken(self, text: str) -> PeerError:
         """The peer's fault: nothing of ours is published after it."""
@@ -69,6 +78,10 @@ class Run:
             self.store.save(name, digest)
         elif not hmac.compare_digest(before, digest):
             raise self.broken("sent another list or other tags than before this run was interrupted")
+
+
+def _sized(name: str) -> bytes:
+    return len(name.encode()).to_bytes(4, "little") + name.encode()
 
 
 def agree(run: Run, secret: Secret) -> None:

@@ -53,7 +53,8 @@ class Terms:
 
     def digest(self) -> bytes:
         """SHA-256 over what must be the same on both sides."""
-        words = (self.run, self.learns, str(self.min_size), self.keep or "", str(self.multiple), self.small or "", self.series or "")
+        chosen = (self.keep, self.small, self.series)
+        words = (self.run, self.learns, str(self.min_size), str(self.multiple), *(word or "" for word in chosen))
         parts = [self.salt, *(word.encode() for word in words)]
         packed = b"".join(len(part).to_bytes(4, "little") + part for part in parts)
         return hashlib.sha256(b"tallystick/v1/psi/terms/" + packed).digest()

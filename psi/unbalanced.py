@@ -22,8 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from kernels import curve25519
-from psi.identifiers import Identifiers
-from psi.masking import POINTS, KeyList, chain, kept_list, prepare, secret_of
+from psi.masking import POINTS, KeyList, Source, chain, kept_list, prepare, secret_of
 from psi.means import awaited
 from psi.messages import AHEAD, CHUNK, Commitment, Evaluated, Listed, Masked, Salt, Tags
 from psi.reveal import commitment, learn, matches, show, word_bytes
@@ -49,7 +48,7 @@ def smaller(rows: dict[str, int], learns: str) -> str | None:
     return short if rows[long] >= _LEAST_RATIO * rows[short] and learns in ("both", "size", short) else None
 
 
-def meet(run: Run, identifiers: Identifiers) -> Alignment | None:
+def meet(run: Run, identifiers: Source) -> Alignment | None:
     """Our side of it; None on both sides where the intersection is below the minimum."""
     short = run.terms.small == run.channel.us
     return _short_side(run, identifiers) if short else _long_side(run, identifiers)
@@ -59,7 +58,7 @@ def meet(run: Run, identifiers: Identifiers) -> Alignment | None:
 
 
 def prepare_ahead(
-    identifiers: Identifiers, store: Store, report: Callable[[int], None], executor: Executor | None = None
+    identifiers: Source, store: Store, report: Callable[[int], None], executor: Executor | None = None
 ) -> KeyList:
     """Draw salt and scalar, mask the table and keep its tags, ascending, for one run that is to come; what is there
     already is not made again. Raises DataError as `psi.match` does. Nothing leaves."""
@@ -108,7 +107,7 @@ def _tag_key(salt: bytes) -> bytes:
     return hashlib.sha256(_TAG + salt).digest()[:16]
 
 
-def _long_side(run: Run, identifiers: Identifiers) -> Alignment | None:
+def _long_side(run: Run, identifiers: Source) -> Alignment | None:
     channel, terms, store = run.channel, run.terms, run.ahead
 
     # 1. Agree; tell the salt, so that both sides can begin.
@@ -180,7 +179,7 @@ def blinding_scalar() -> tuple[bytes, bytes]:
             return scalar, lifted.to_bytes(32, "little")
 
 
-def _short_side(run: Run, identifiers: Identifiers) -> Alignment | None:
+def _short_side(run: Run, identifiers: Source) -> Alignment | None:
     channel, terms = run.channel, run.terms
 
     # 1. Agree; hear the salt.

@@ -1,0 +1,126 @@
+"""What changed in our table since a series last ran: which known keys are there, in which row, and which are new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kernels import digest
+from party.errors import DataError
+from psi.identifiers import Batch, Counts
+from psi.known import IDENTITY, Known
+from psi.masking import Source
+from psi.messages import CHUNK
+from psi.rows import Bytes2D, Index, Rows, ascending
+
+__all__ = ["Added", "Changes", "find_changes", "identities"]
+
+_FIRST_NAMED = 5
+
+
+def identities(key: bytes, batch: Batch) -> Bytes2D:
+    """The keyed digest by which a series knows an identifier again, (n, IDENTITY); `key` never leaves this home."""
+    return digest.sha256_cut(key, batch.data, batch.offsets, IDENTITY)
+
+
+class Added:
+    """The identifiers that are new, with their digests: a `Source` of its own."""
+
+    def __init__(self, whole: Source, parts: list[Batch], found: list[Bytes2D]) -> None:
+        self.settings = whole.settings
+        self.duplicates = whole.duplicates
+        self._batch = _concatenated(parts)
+        self._identities = np.concatenate([np.empty((0, IDENTITY), np.uint8), *found])
+
+    def batches(self) -> Iterator[Batch]:
+        """In chunks."""
+        offsets, rows = self._batch.offsets, self._batch.rows
+        for at in range(0, len(rows), CHUNK):
+            cut = offsets[at : at + CHUNK + 1]
+            yield Batch(self._batch.data[cut[0] : cut[-1]], cut - cut[0], rows[at : at + CHUNK])
+
+    @property
+    def counts(self) -> Counts:
+        """Of the new ones alone."""
+        return Counts(len(self._batch.rows), 0, 0)
+
+    def identities(self, rows: Rows) -> Bytes2D:
+        """The digests of these rows of the table."""
+        order = np.argsort(self._batch.rows)
+        return self._identities[order[np.searchsorted(self._batch.rows, rows, sorter=order)]]
+
+
+@dataclass(frozen=True, repr=False)
+class Changes:
+    """rows: int64 (places,), the row of each known key, -1 where it is gone. removed: places that have become empty.
+    others: (d, 2), rows that repeat a known key, behind its first. added: the new identifiers. total, nulls,
+    unreadable: of the whole table."""
+
+    rows: Rows
+    removed: Rows
+    others: Rows
+    added: Added
+    total: int
+    nulls: int
+    unreadable: int
+
+
+def find_changes(identifiers: Source, known: Known, key: bytes) -> Changes:
+    """Read the table once. Raises DataError for repeated keys where they are an error."""
+    index, places = Index(known.ours.rows), known.ours.places.astype(np.int64)
+    rows = np.full(known.next_ours, -1, dtype=np.int64)
+    parts, found, others = [], [], [np.empty((0, 2), dtype=np.int64)]
+    for batch in identifiers.batches():
+        ours = identities(key, batch)
+        order = ascending(ours)
+        at = np.empty(len(order), dtype=np.int64)
+        at[order] = index.find(ours[order])
+        new = at < 0
+        if new.any():
+            parts.append(_chosen(batch, new))
+            found.append(ours[new])
+        place, row = places[at[~new]], batch.rows[~new]
+        fresh = rows[place] < 0
+        rows[place[fresh][::-1]] = row[fresh][::-1]  # of a key repeated within the batch the first row stays
+        repeat = rows[place] != row
+        others.append(np.column_stack([rows[place[repeat]], row[repeat]]))
+    repeats = np.concatenate(others)
+    if identifiers.duplicates == "error" and len(repeats):
+        named = ", ".join(str(row) for row in np.sort(repeats[:, 1])[:_FIRST_NAMED])
+        raise DataError(
+            f"{len(repeats)} rows repeat the key of an earlier row (row numbers from 0: {named}"
+            f"{', ...' if len(repeats) > _FIRST_NAMED else ''})",
+            stage="align",
+            hint="remove them, or set `duplicates: first` to let the first row stand for all, or `all` to join each",
+        )
+    alive = np.zeros(known.next_ours, dtype=np.bool_)
+    alive[places] = True
+    counts = identifiers.counts
+    return Changes(
+        rows,
+        np.flatnonzero(alive & (rows < 0)),
+        repeats,
+        Added(identifiers, parts, found),
+        counts.total,
+        counts.nulls,
+        counts.failures,
+    )
+
+
+def _chosen(batch: Batch, mask: np.ndarray) -> Batch:
+    """The marked identifiers of a batch."""
+    starts, lengths = batch.offsets[:-1][mask], np.diff(batch.offsets)[mask]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    taken = np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])
+    return Batch(batch.data[taken], offsets, batch.rows[mask])
+
+
+def _concatenated(parts: list[Batch]) -> Batch:
+    lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(part.offsets) for part in parts)])
+    return Batch(
+        np.concatenate([np.empty(0, np.uint8), *(part.data for part in parts)]),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)]),
+    )

@@ -1,0 +1,297 @@
+"""A series: alignments of one pair of tables under one key, each exchanging what changed: docs/protocols/12-series.md.
+
+The first run is one of `psi.ecdh`, whose scalar, salt and tags are kept, sealed. A later run reads the table, knows
+its identifiers again by a keyed digest, and sends the points of new ones and the places of those that are gone; tags,
+bit, seed and bitmap follow as in `psi.reveal`, for what is new. `learns: both`, one key.
+
+What each message shows: `psi.messages`. Beside what `psi.match` tells, a later run tells each side how many keys of
+the other are new and how many are gone, and which of the other's masked points these are: a point is a name that
+lasts as long as the series, though it tells nothing of the identifier behind it.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from party.errors import UsageError
+from psi.changes import Changes, find_changes, identities
+from psi.ecdh import OURS, TAGGED, collect_tags, exchange, meet
+from psi.known import Known, Sorted, paired, split
+from psi.masking import Facts, KeyList, Secret, Source, kept_list, prepare, secret_of
+from psi.means import awaited
+from psi.messages import CHUNK, MOST_ROWS, Bitmap, Commitment, Enough, Listed, Removed, Seed, Tags
+from psi.reveal import SEED_TOLD, commitment
+from psi.rows import Index, Rows, Words, order_words, repeated
+from psi.run import LIST, SLOW, Run, agree, chunked, compare, tell_lengths
+from psi.sorter import Sorter
+from psi.terms import Alignment
+
+__all__ = ["Keys", "advance", "begin"]
+
+_DIGEST = b"tallystick/v1/psi/series/alignment/"
+_COMMITMENT = "peer-commitment"  # record
+
+
+class Keys:
+    """What a series keeps to itself: the scalar, and the key of the digests by which identifiers are known again.
+    `debit` writes down how many keys of the peer will meet the scalar, before they do."""
+
+    def __init__(self, scalar: bytes, identity: bytes, debit: Callable[[int], None]) -> None:
+        self.scalar = scalar
+        self.identity = identity
+        self.debit = debit
+
+    def drawn(self) -> tuple[bytes, bytes]:
+        """As `masking.secret_of` draws."""
+        return self.scalar, b""
+
+
+# --- the first run ----------------------------------------------------------------------------------------------------
+
+
+def begin(run: Run, identifiers: Source, keys: Keys) -> tuple[Alignment, Known] | None:
+    """The first alignment of a series, and what is to be kept of it; None on both sides below the minimum size."""
+    secret = secret_of(run.store, identifiers, keys.drawn)
+    found = meet(identifiers, run.channel, run.guard, run.terms, run.means)
+    if found is None:
+        return None
+    ours = kept_list(run.store)
+    known = _first_known(run, ours, secret, found)
+    return found, replace(known, ours=_first_identities(identifiers, keys.identity, ours))
+
+
+def _first_known(run: Run, ours: KeyList, secret: Secret, found: Alignment) -> Known:
+    """From the journals of a whole run: tags and places, ours left out."""
+    told = run.store.load(SEED_TOLD)
+    tagged = run.store.journal(TAGGED)
+    width = run.tag_width(0, 0)
+    nothing = Sorted(np.empty((0, width), np.uint8), np.empty(0, np.uint32))
+    if told is None:  # we sent the tags
+        theirs = _by_word(Sorter(tagged, width + 8), secret.seed, found.theirs)
+        return Known(False, len(ours), found.theirs, nothing, theirs, nothing, np.empty(0, np.uint64))
+    theirs = _numbered(Sorter(tagged, width + 4))
+    own = _numbered(Sorter(run.store.journal(OURS), width + 4))
+    own = Sorted(own.rows, _sent_places(told, len(ours))[own.places].astype(np.uint32))
+    pairs = paired(own, theirs)
+    pairs.sort()
+    return Known(True, len(ours), found.theirs, nothing, theirs, own, pairs)
+
+
+def _first_identities(identifiers: Source, key: bytes, ours: KeyList) -> Sorted:
+    """The digests of our keys, by reading the table once more."""
+    place_of_row = np.full(max(ours.facts.total, 1), -1, dtype=np.int64)
+    for chunk in range(ours.chunks):
+        rows = ours.rows(chunk)
+        place_of_row[rows] = np.arange(chunk * CHUNK, chunk * CHUNK + len(rows))
+    digests, places = [], []
+    for batch in identifiers.batches():
+        place = place_of_row[batch.rows]
+        digests.append(identities(key, batch)[place >= 0])
+        places.append(place[place >= 0])
+    if not places:
+        return Sorted(np.empty((0, 1), np.uint8), np.empty(0, np.uint32))
+    return Sorted.of(np.concatenate(digests), np.concatenate(places))
+
+
+# --- a later run ------------------------------------------------------------------------------------------------------
+
+
+def advance(run: Run, identifiers: Source, keys: Keys, base: Known) -> tuple[Alignment, Known] | None:
+    """The next alignment after the state `base`, which both sides hold; None on both sides below the minimum size.
+
+    Peer learns: see the top of the file. Rounds: 7 for the tag sender, 6 for the tag receiver. Bytes sent, for a new
+    and r gone keys of n: 32 a + 4 r, and 12 b or n / 8 by the tag sender or receiver, b new keys of the peer.
+    Raises PeerError for lists and places that break the rules; DataError as `psi.match`.
+    """
+    # 1. What changed, and agreement.
+    run.report.begin(f"reading the keys of {run.channel.us}")
+    changes = find_changes(identifiers, base, keys.identity)
+    secret = secret_of(run.store, identifiers, keys.drawn)
+    agree(run, secret)
+
+    # 2. Mask what is new; tell lengths.
+    added = prepare(run.store, changes.added, run.hash(LIST), run.terms.salt, run.report.step, run.executor)
+    told = tell_lengths(run, added, len(run.store.journal(TAGGED)), len(run.store.journal(OURS)))
+    alive = base.next_ours + len(added), base.next_theirs + told.count
+    if max(alive) > MOST_ROWS:
+        raise UsageError("the series has grown too long: start a new one", stage="align", hint="run again with --new")
+    run.guard.disclose("alignment.list", run.channel.peer, len(added) + len(changes.removed))
+
+    # 3. Places that have become empty, and new points.
+    keys.debit(told.count)
+    gone = _swap_removed(run, changes.removed, base)
+    run.report.total(len(added) + told.count)
+    run.report.begin(f"masking the new keys of {run.channel.peer}")
+    tagged = exchange(run, added, secret, told, base.receiver)
+
+    # 4 to 8.
+    step = _Step(run, base, changes, added, told, gone)
+    return step.receive(tagged) if base.receiver else step.send(tagged, secret.seed)
+
+
+def _swap_removed(run: Run, removed: Rows, base: Known) -> npt.NDArray[np.bool_]:
+    """For each place of the peer's whether it has become empty now."""
+    for at in range(0, max(len(removed), 1), CHUNK):
+        part = removed[at : at + CHUNK].astype("<u4")
+        run.channel.send(Removed(at + CHUNK >= len(removed), part))
+    alive = np.zeros(base.next_theirs, dtype=np.bool_)
+    alive[base.theirs.places] = True
+    gone = np.zeros(base.next_theirs, dtype=np.bool_)
+    while True:
+        got = awaited(run.channel, Removed, run.report, f"the keys that {run.channel.peer} has no more")
+        places = got.places.astype(np.int64)
+        if (np.diff(places) <= 0).any() or (not len(places) and not got.last):
+            raise run.broken("removes keys out of order")
+        if (places >= base.next_theirs).any() or not alive[places].all():
+            raise run.broken("removes a key that is not there")
+        alive[places] = False
+        gone[places] = True
+        if got.last:
+            return gone
+
+
+class _Step:
+    """Steps 4 to 8 of a later run, after both sides know what changed."""
+
+    def __init__(
+        self, run: Run, base: Known, changes: Changes, added: KeyList, told: Listed, gone: npt.NDArray[np.bool_]
+    ) -> None:
+        self.run = run
+        self.base = base
+        self.changes = changes
+        self.added = added
+        self.told = told
+        self.gone = gone
+        self.next_ours = base.next_ours + len(added)
+        self.next_theirs = base.next_theirs + told.count
+        self.rows = np.concatenate([changes.rows, *(added.rows(chunk) for chunk in range(added.chunks))])
+        self.alive_ours = int((self.rows >= 0).sum())
+        self.alive_theirs = len(base.theirs.places) - int(gone.sum()) + told.count
+
+    def send(self, tagged: Sorter, seed: bytes) -> tuple[Alignment, Known] | None:
+        """The tag sender."""
+        run, channel = self.run, self.run.channel
+        old = self.base.theirs.without(self.gone)
+        new = _by_word(tagged, seed, self.told.count)
+        self._refuse_repeats(old, new)
+
+        # 4. Tags of what is new, in a secret order.
+        run.guard.disclose("alignment.count", channel.peer, self.told.count)
+        channel.send(Commitment(commitment(run, seed)))
+        for place, chunk in enumerate(chunked(records[:, 8:] for records in tagged.ranges())):
+            if place >= self.told.tags_held:
+                channel.send(Tags(chunk))
+
+        # 5, 6. Enough: show the order.
+        if not awaited(channel, Enough, run.report, "word whether enough keys match", SLOW * self.told.count).enough:
+            return None
+        run.guard.disclose("alignment.rows", channel.peer, self.told.count)
+        channel.send(Seed(seed))
+
+        # 7, 8. The bitmap over all of our places.
+        got = awaited(channel, Bitmap, run.report, "the bitmap of matches")
+        if len(got.bits) != -(-self.next_ours // 8):
+            raise run.broken("sent a bitmap of another length than our list")
+        bits = np.unpackbits(got.bits, bitorder="little").view(np.bool_)
+        count = int(bits.sum())
+        if bits[self.next_ours :].any() or count != got.count or (self.rows[bits[: self.next_ours]] < 0).any():
+            raise run.broken("sent a bitmap that does not hold the count it says, or keys that are gone")
+        if not run.terms.min_size <= count <= min(self.alive_ours, self.alive_theirs):
+            raise run.broken("sent a bitmap with an impossible count")
+        places = Sorted(new.rows, (new.places + np.uint32(self.base.next_theirs)).astype(np.uint32))
+        nothing = self.base.own
+        known = self._known(old.merged(places), nothing, np.empty(0, np.uint64))
+        return self._aligned(self.rows[np.flatnonzero(bits[: self.next_ours])], count, got.bits), known
+
+    def receive(self, tagged: Sorter) -> tuple[Alignment, Known] | None:
+        """The tag receiver."""
+        run, channel, base = self.run, self.run.channel, self.base
+        old = base.theirs.without(self.gone)
+        new = _numbered(tagged)
+        self._refuse_repeats(old, new)
+        theirs = old.merged(Sorted(new.rows, (new.places + np.uint32(base.next_theirs)).astype(np.uint32)))
+
+        # 4. Tags of our new keys.
+        promised = awaited(channel, Commitment, run.report, "our tags", SLOW * len(self.added)).digest
+        run.remember(_COMMITMENT, promised)
+        fresh = _numbered(collect_tags(run, self.added, self.told.count))
+        removed = np.zeros(base.next_ours, dtype=np.bool_)
+        removed[self.changes.removed] = True
+        own = base.own.without(removed)
+        if repeated(fresh.rows).any() or (len(own.rows) and (Index(own.rows).find(fresh.rows) >= 0).any()):
+            raise run.broken("returned one tag twice")
+        there, here = split(base.pairs)
+        stays = base.pairs[~(self.gone[there] | removed[here])]
+        known_pairs = paired(own, Sorted(new.rows, (new.places + np.uint32(base.next_theirs)).astype(np.uint32)))
+        new_pairs = paired(fresh, theirs)  # with places in the secret order
+        count = len(stays) + len(known_pairs) + len(new_pairs)
+
+        # 5, 6. Enough? Then the seed tells which.
+        run.guard.disclose("alignment.enough", channel.peer, 1)
+        channel.send(Enough(count >= run.terms.min_size))
+        if count < run.terms.min_size:
+            return None
+        seed = awaited(channel, Seed, run.report, "the order of our tags").seed
+        if not hmac.compare_digest(commitment(run, seed), promised):
+            raise run.broken("sent another seed than it promised")
+        sent = _sent_places(seed, len(self.added)) + base.next_ours
+        there, secret = split(new_pairs)
+        resolved = there.astype(np.uint64) << np.uint64(32) | sent[secret].astype(np.uint64)
+        pairs = np.concatenate([stays, known_pairs, resolved])
+        pairs.sort()
+
+        # 7, 8. The bitmap over all places of the peer's.
+        there, here = split(pairs)
+        matched = np.zeros(self.next_theirs, dtype=np.bool_)
+        matched[there] = True
+        run.guard.disclose("alignment.rows", channel.peer, count)
+        bits = np.packbits(matched, bitorder="little")
+        channel.send(Bitmap(count, bits))
+        own = own.merged(Sorted(fresh.rows, sent[fresh.places].astype(np.uint32)))
+        return self._aligned(self.rows[here], count, bits), self._known(theirs, own, pairs)
+
+    def _refuse_repeats(self, old: Sorted, new: Sorted) -> None:
+        if repeated(new.rows).any() or (len(old.rows) and (Index(old.rows).find(new.rows) >= 0).any()):
+            raise self.run.torsion()
+
+    def _aligned(self, rows: Rows, count: int, bits: npt.NDArray[np.uint8]) -> Alignment:
+        digest = self.run.hash(_DIGEST, count.to_bytes(8, "little"), bits.tobytes())
+        compare(self.run, digest)
+        changes = self.changes
+        others = np.concatenate([changes.others, self.added.others()])
+        facts = Facts(self.alive_ours, changes.total, changes.nulls, changes.unreadable, len(others))
+        others = others[np.lexsort((others[:, 1], others[:, 0]))]
+        return Alignment(rows, None, count, digest, self.alive_ours, self.alive_theirs, facts=facts, others=others)
+
+    def _known(self, theirs: Sorted, own: Sorted, pairs: Words) -> Known:
+        removed = np.zeros(self.base.next_ours, dtype=np.bool_)
+        removed[self.changes.removed] = True
+        ours = self.base.ours.without(removed)
+        if len(self.added):
+            digests = self.changes.added.identities(self.rows[self.base.next_ours :])
+            ours = ours.merged(Sorted.of(digests, np.arange(self.base.next_ours, self.next_ours)))
+        return Known(self.base.receiver, self.next_ours, self.next_theirs, ours, theirs, own, pairs)
+
+
+def _numbered(records: Sorter) -> Sorted:
+    """A sorter over (tag, place) as a whole."""
+    parts = list(records.ranges())
+    whole = np.concatenate(parts)
+    return Sorted(np.ascontiguousarray(whole[:, :-4]), whole[:, -4:].copy().view(">u4").ravel().astype(np.uint32))
+
+
+def _by_word(records: Sorter, seed: bytes, count: int) -> Sorted:
+    """A sorter over (random word, tag) with the places that stand behind the words."""
+    whole = np.concatenate(list(records.ranges()))
+    return Sorted.of(np.ascontiguousarray(whole[:, 8:]), _sent_places(seed, count))
+
+
+def _sent_places(seed: bytes, count: int) -> Rows:
+    """For each place in the secret order the place in the sent one."""
+    words = np.concatenate([np.empty(0, np.uint64), *order_words(seed, count)])
+    return np.argsort(words, kind="stable")
