@@ -34,6 +34,7 @@ class PeerPolicy:
     min_rows: int = 20
     approve: str = "manual"
     columns: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    series: tuple[int, int] | None = None  # runs and days after which an incremental alignment draws a new key
 
     def grants(self, table: str, column: str) -> frozenset[str]:
         """The grants of one column, none when it is not named."""
@@ -85,7 +86,7 @@ def read_policy(top: Reader) -> PolicyFile:
 
 
 def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
-    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve"))
+    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve", "series"))
     alignment, approve = reader.optional("alignment"), reader.optional("approve")
     min_size, min_rows = reader.optional("min_size"), reader.optional("min_rows")
     columns: dict[str, frozenset[str]] = {}
@@ -107,7 +108,16 @@ def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
         default.min_rows if min_rows is None else min_rows.integer(1, _MOST),
         default.approve if approve is None else approve.choice(("auto", "manual")),
         MappingProxyType(columns),
+        _series(reader.optional("series")),
     )
+
+
+def _series(reader: Reader | None) -> tuple[int, int] | None:
+    """`series: {runs: 30, days: 30}`: how long one key may serve."""
+    if reader is None:
+        return None
+    reader.refuse_unknown(("runs", "days"))
+    return reader.required("runs").integer(1, 1000), reader.required("days").integer(1, 366)
 
 
 def decide(policy: PeerPolicy, us: str, peer: str, request: Request) -> tuple[str, ...]:
@@ -133,6 +143,8 @@ def decide(policy: PeerPolicy, us: str, peer: str, request: Request) -> tuple[st
             if ALIGNMENTS.index(policy.alignment) > ALIGNMENTS.index(needed):
                 missing.add(f"the intersection needs `alignment: {needed}`, and policy says {policy.alignment}")
             break
+    if policy.series is None and any(opening.what == "alignment.series" for opening in request.openings):
+        missing.add("an incremental alignment needs `series: {runs: ..., days: ...}`, and policy has none")
     strange = {f"a use of a column by nobody: {use.party}" for use in request.uses if use.party not in (us, peer)}
     strange |= {f"{opening.what} to {opening.to}" for opening in request.openings if opening.to not in (us, peer)}
     return tuple(sorted(missing | {f"not between {us} and {peer}: {what}" for what in strange}))

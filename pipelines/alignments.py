@@ -11,13 +11,14 @@ from dataclasses import astuple
 import numpy as np
 
 from party.canonical import canonical
+from party.errors import InternalError
 from party.home import replace_file
 from pipelines.live import Live
 from pipelines.runs import RunState
 from pipelines.tables import content_digest
-from psi import Alignment, Facts
+from psi import Alignment, Facts, Limits, SeriesFolder
 
-__all__ = ["from_arrays", "keep", "load", "opened_to", "to_arrays"]
+__all__ = ["from_arrays", "keep", "load", "opened_to", "series", "to_arrays"]
 
 
 def to_arrays(alignment: Alignment) -> dict[str, np.ndarray]:
@@ -76,12 +77,27 @@ def opened_to(live: Live) -> list[tuple[str, str]]:
     return [("alignment.rows", party) for party in learners if party == live.peer]
 
 
+def series(live: Live) -> SeriesFolder | None:
+    """The series that this run belongs to, where its job is incremental; our policy says how long a key serves."""
+    if not live.job.align.incremental:
+        return None
+    allowed = live.home.policy.towards(live.peer).series
+    if allowed is None:
+        raise InternalError("an incremental alignment that our policy does not allow")
+    return SeriesFolder(live.home.state / "series" / _name(live), live.home.state / "psi.key", Limits(*allowed))
+
+
 def _content(live: Live) -> str:
     return content_digest(live.home, dict(live.job.align.tables)[live.us])
 
 
 def _state(live: Live) -> RunState:
     """Where the alignment of these tables under these policies is kept."""
+    return RunState(live.home.state / "alignments", _name(live))
+
+
+def _name(live: Live) -> str:
+    """A digest of all that makes an alignment mean what it does, but for the tables' content."""
     mine, other = live.catalogues[live.index], live.catalogues[1 - live.index]
     tables = dict(live.job.align.tables)
     spec = live.home.party.tables[tables[live.us]]
@@ -96,4 +112,4 @@ def _state(live: Live) -> RunState:
         [mine.min_size, other.min_size],
         live.home.party.peers[live.peer].fingerprint,
     ]
-    return RunState(live.home.state / "alignments", hashlib.sha256(canonical(meaning)).hexdigest()[:32])
+    return hashlib.sha256(canonical(meaning)).hexdigest()[:32]

@@ -117,7 +117,7 @@ def _plan(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Pl
 def joined(job: Job, catalogues: Catalogues) -> psi.Joined:
     """The job's `align` in the words of psi."""
     keys = {party: (table.name, table.key) for party, table in _tables(job, catalogues).items()}
-    return psi.Joined(keys, job.align.learns, job.align.keep, multiple(job, catalogues))
+    return psi.Joined(keys, job.align.learns, job.align.keep, multiple(job, catalogues), job.align.incremental)
 
 
 def request(job: Job, catalogues: Catalogues) -> Request:
@@ -175,6 +175,11 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
         )
     if multiple(job, catalogues):
         lines.append("align: of each matched key both learn how many rows the other has; every pair of them is a row")
+    if job.align.incremental:
+        lines.append(
+            "align: only what changed since the last run of this series is exchanged; each side learns how many of the"
+            " other's keys are new and how many have gone, and can tell its masked keys again from run to run"
+        )
     if job.align.keep:
         lines.append(f"align: {job.align.keep} keeps its rows without a match; the other side learns how many")
     for item in job.analyse:

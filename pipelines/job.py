@@ -25,12 +25,13 @@ _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+")
 @dataclass(frozen=True)
 class Align:
     """Which two tables, who learns the matches (`both`, a party, or `size`: how many, not which), what to do with a
-    repeated key, and whose rows stay without a match."""
+    repeated key, whose rows stay without a match, and whether only changes since the last run are exchanged."""
 
     tables: tuple[tuple[str, str], ...]
     learns: str
     duplicates: str | None = None  # None: as each owner declared its table
     keep: str | None = None
+    incremental: bool = False
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -110,6 +111,7 @@ class Job:
                 "learns": self.align.learns,
                 "duplicates": self.align.duplicates,
                 "keep": self.align.keep,
+                "incremental": self.align.incremental,
             },
             "analyse": [
                 {
@@ -138,6 +140,7 @@ class Job:
                     _text(raw["align"]["learns"]),
                     None if raw["align"]["duplicates"] is None else _text(raw["align"]["duplicates"]),
                     None if raw["align"]["keep"] is None else _text(raw["align"]["keep"]),
+                    _truth(raw["align"]["incremental"]),
                 ),
                 analyse=tuple(
                     Analysis(
@@ -193,8 +196,10 @@ class Job:
             yield "align.duplicates", f"{self.align.duplicates!r} is not possible", "use error, first or all"
         if self.align.keep not in (None, *both):
             yield "align.keep", f"{self.align.keep!r} is no party of this job", f"use {both[0]} or {both[1]}"
-        if self.align.learns != "both" and (self.align.keep or self.align.duplicates == "all"):
-            yield "align.learns", "`keep` and `duplicates: all` need `learns: both`", "set learns: both"
+        told = self.align.keep or self.align.duplicates == "all" or self.align.incremental
+        if self.align.learns != "both" and told:
+            reason = "`keep`, `duplicates: all` and `incremental` need `learns: both`"
+            yield "align.learns", reason, "set learns: both"
         if (self.analyse or self.train) and self.align.learns != "both":
             yield "align.learns", "analyse and train need `learns: both`", "set learns: both, or only align"
         names = [item.name for item in self.analyse]
@@ -250,6 +255,12 @@ class Job:
                     f"{column!r} is not party.column of this job's parties",
                     f"such as {self.parties[0]}.balance",
                 )
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")
+    return value
 
 
 def _text(value: object) -> str:

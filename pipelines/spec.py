@@ -9,7 +9,7 @@ from pipelines.job import KINDS, Align, Analysis, Job, Score, Train
 
 __all__ = ["read_job"]
 
-_RESERVED = ("learns", "duplicates", "keep")
+_RESERVED = ("learns", "duplicates", "keep", "incremental")
 
 
 def read_job(path: Path, us: str) -> Job:
@@ -39,12 +39,13 @@ def _align(node: Reader, us: str, peer: str) -> Align:
             tables.append((word, reader.text(64)))
     for party in (us, peer):
         node.required(party)
-    duplicates, keep = node.optional("duplicates"), node.optional("keep")
+    duplicates, keep, incremental = (node.optional(word) for word in _RESERVED[1:])
     return Align(
         tuple(tables),
         node.required("learns").text(64),
         duplicates.text(20) if duplicates else None,
         keep.text(64) if keep else None,
+        incremental.boolean() if incremental else False,
     )
 
 

@@ -44,6 +44,8 @@ def align(live: Live) -> None:
         if stored is None:
             raise InternalError("the alignment of this run is gone from its folder", hint="run again with --new")
         live.alignment = alignments.from_arrays(stored)
+        if (series := alignments.series(live)) is not None:
+            series.promote(live.state.run)  # interrupted just before it was
         return
     held = None if live.realign or stored is not None else alignments.load(live)
     offer = Offer(held.digest if held else bytes(32))
@@ -58,13 +60,14 @@ def align(live: Live) -> None:
     store = psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
     mine, other = (_shown(live, catalogue) for catalogue in live.catalogues[:: 1 if live.index == 0 else -1])
     keys = identifiers(live.home, mine, live.job.align.duplicates)
-    found = psi.align(
-        keys, live.channel, live.guard, _terms(live, mine, other), psi.Means(store, progress=live.progress.step)
-    )
+    means, series = psi.Means(store, progress=live.progress.step), alignments.series(live)
+    found = psi.align(keys, live.channel, live.guard, _terms(live, mine, other), means, series)
     live.alignment = found
     live.state.put_arrays("alignment", alignments.to_arrays(found))
     live.kept("align")
     store.wipe()
+    if series is not None:
+        series.promote(live.state.run)
     alignments.keep(live, found)
 
 

@@ -88,12 +88,14 @@ class Alignment:
 class Joined:
     """How the tables are joined: a job's `align`. keys: party -> (table, its keys in the order they are tried).
     keep: the party whose rows without a match stay, or None. multiple: repeated keys may stand for each of their rows.
+    incremental: the run belongs to a series (`psi.series`).
     """
 
     keys: Mapping[str, tuple[str, tuple[tuple[str, ...], ...]]]
     learns: str = "both"
     keep: str | None = None
     multiple: bool = False
+    incremental: bool = False
 
 
 def request(joined: Joined) -> Request:
@@ -101,7 +103,8 @@ def request(joined: Joined) -> Request:
 
     Every key column is used for `join`. Openings: "alignment.list" (the length of a list, to the other side),
     "alignment.enough" (the bit about the minimum size), "alignment.count" (how many match), "alignment.rows" (which),
-    "alignment.multiplicities" (rows of each matched key), "alignment.unmatched" (how many rows have no match).
+    "alignment.multiplicities" (rows of each matched key), "alignment.unmatched" (how many rows have no match),
+    "alignment.series" (which masked keys are new and which have gone since the last run).
     Raises UsageError for what cannot be joined so.
     """
     keys, learns = joined.keys, joined.learns
@@ -122,6 +125,8 @@ def request(joined: Joined) -> Request:
             openings.add(Opening("alignment.multiplicities", party))
         if joined.keep == party:
             openings.add(Opening("alignment.unmatched", other))
+        if joined.incremental:
+            openings.add(Opening("alignment.series", party))
     return Request(frozenset(uses), frozenset(openings))
 
 
@@ -140,9 +145,12 @@ def _refuse_unlike(joined: Joined) -> None:
         ("several keys tried in order", len(ours) > 1),
         ("`keep`", joined.keep is not None),
         ("`duplicates: all`", joined.multiple),
+        ("`incremental`", joined.incremental),
     ):
         if there and joined.learns != "both":
             raise UsageError(f"{wish} needs `learns: both`: each side must know what matched", stage="align")
+    if joined.incremental and len(ours) > 1:
+        raise UsageError("`incremental` needs one key, not several tried in order", stage="align")
     if joined.keep not in (None, *joined.keys):
         raise UsageError(f"`keep: {joined.keep}` names neither {first} nor {second}", stage="align")
 
