@@ -47,6 +47,8 @@ def order_words(seed: bytes, count: int, chunk: int = 0) -> Iterator[Words]:
 
 def heads(rows: Bytes2D) -> Words:
     """The first eight bytes of each row as a number that sorts as they do: (n,)."""
+    if not len(rows):
+        return np.empty(0, dtype=np.uint64)
     return np.ascontiguousarray(rows[:, :8]).view(">u8").ravel().astype(np.uint64)
 
 

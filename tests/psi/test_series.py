@@ -1,0 +1,358 @@
+"""Series: each run's alignment equals a fresh one, only changes travel, and a crash anywhere leaves it whole."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from kernels import curve25519
+from party.channel import Channel
+from party.errors import DataError, PeerError, PolicyRefused, TallyError
+from party.guard import Guard
+from party.message import Message
+from psi import Alignment, Identifiers, Joined, KeyColumn, Limits, Means, SeriesFolder, Terms, align, from_scan, request
+from psi.messages import Bitmap, Held, Listed, Masked, Removed, Tags
+from tests.psi.support import KEYS, SALT, Tampered, both_ends
+from tests.psi.test_resume import Counted, Cut
+from tests.support import Ledger, channels
+
+NAMES = ("bank", "telco")
+
+
+class Pair:
+    """Both sides' series, and runs over them."""
+
+    def __init__(self, home: Path, limits: Limits = Limits(100, 100), minimum: int = 0) -> None:
+        self.home, self.limits, self.minimum = home, limits, minimum
+        self.sent: list[list[Message]] = [[], []]
+        self.ledgers = [Ledger(), Ledger()]
+        self.bytes = [0, 0]
+
+    def folder(self, place: int) -> SeriesFolder:
+        return SeriesFolder(self.home / NAMES[place] / "series", self.home / f"{NAMES[place]}.key", self.limits)
+
+    def run(
+        self,
+        run: str,
+        items: tuple[Identifiers, Identifiers],
+        change: Callable[[int, Message], Message] = lambda _, message: message,
+        promote: tuple[bool, bool] = (True, True),
+        multiple: bool = False,
+    ) -> list[Any]:
+        """One run of both; what each returned or raised."""
+        pair = channels()
+        self.sent, self.ledgers = [[], []], [Ledger(), Ledger()]
+
+        def side(place: int) -> Callable[[], Alignment]:
+            def tamper(message: Message) -> Message:
+                self.sent[place].append(message)
+                return change(place, message)
+
+            end: Any = Tampered(pair[place], tamper)
+            openings = request(Joined(KEYS, incremental=True, multiple=True)).openings
+            guard = Guard(run, pair[place].peer, openings, self.ledgers[place])
+            terms = Terms(run, SALT[:-1] + run.encode()[-1:], their_min_size=self.minimum, our_min_size=self.minimum)
+            terms = replace(terms, multiple=multiple)
+            channel: Channel = end
+            return lambda: align([items[place]], channel, guard, terms, Means(), self.folder(place))
+
+        outcomes = list(both_ends(side(0), side(1), *pair))
+        self.bytes = [channel.counters.sent for channel in pair]
+        if all(isinstance(outcome, Alignment) for outcome in outcomes):
+            for place in (0, 1):
+                if promote[place]:
+                    self.folder(place).promote(run)
+        return outcomes
+
+
+def source(values: list[int], duplicates: str = "error") -> Identifiers:
+    """Identifiers of these numbers, in this order, repeats allowed."""
+    batch = pa.record_batch({"key": pa.array([f"id{value}" for value in values], pa.string())})
+    return from_scan(lambda: [batch], [KeyColumn("key")], duplicates=duplicates)
+
+
+def check(outcomes: list[Any], a: list[int], b: list[int]) -> None:
+    for outcome in outcomes:
+        if not isinstance(outcome, Alignment):
+            raise outcome
+    bank, telco = outcomes
+    assert [a[row] for row in bank.rows] == [b[row] for row in telco.rows]
+    assert sorted(a[row] for row in bank.rows) == sorted(set(a) & set(b))
+    assert bank.count == telco.count == len(set(a) & set(b)) and bank.digest == telco.digest
+    assert (bank.ours, bank.theirs) == (telco.theirs, telco.ours) == (len(a), len(b))
+
+
+def changed(values: list[int], rng: random.Random, gone: int = 3, new: int = 4) -> list[int]:
+    """Another day's table: some rows have gone, some are new, all in another order."""
+    left = rng.sample(values, max(len(values) - gone, 0))
+    fresh = [value for value in rng.sample(range(400), 40) if value not in values][:new]
+    both = left + fresh
+    rng.shuffle(both)
+    return both
+
+
+@pytest.mark.parametrize(("n", "m"), [(100, 130), (130, 100), (0, 5), (5, 0), (1, 1), (60, 60)])
+def test_every_run_equals_a_fresh_alignment(n: int, m: int, tmp_path: Path) -> None:
+    rng = random.Random(n)
+    pair = Pair(tmp_path, Limits(4, 30))
+    a, b = rng.sample(range(250), n), rng.sample(range(250), m)
+    first = 0
+    for number in range(6):
+        check(pair.run(f"run-{number}", (source(a), source(b))), a, b)
+        points = sum(len(message.points) for sent in pair.sent for message in sent if isinstance(message, Masked))
+        first = first or n + m
+        assert points == (len(a) + len(b) if number in (0, 4) else 8)  # the key is drawn anew after four runs
+        a, b = changed(a, rng), changed(b, rng)
+
+
+def test_one_scalar_a_series_and_another_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[bytes] = set()
+    real = curve25519.multiply
+
+    def watched(scalar: bytes, points: np.ndarray, executor: Any = None) -> Any:
+        used.add(scalar)
+        return real(scalar, points, executor)
+
+    monkeypatch.setattr(curve25519, "multiply", watched)
+    pair = Pair(tmp_path, Limits(2, 30))
+    for number, scalars in enumerate((2, 2, 4, 4, 6)):
+        a, b = list(range(number, 40)), list(range(20, 50 + number))
+        check(pair.run(f"run-{number}", (source(a), source(b))), a, b)
+        assert len(used) == scalars
+
+
+def test_a_key_is_drawn_anew_after_its_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, now = Pair(tmp_path, Limits(100, 7)), time.time()
+    a, b = list(range(30)), list(range(20, 60))
+    lengths = []
+    for days in (0, 6, 8, 9):
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * 86_400)
+        check(pair.run(f"run-{days}", (source(a), source(b))), a, b)
+        lengths.append(sum(len(m.points) for m in pair.sent[0] if isinstance(m, Masked)))
+    assert lengths == [30, 0, 30, 0]
+
+
+def test_a_key_is_drawn_anew_when_it_met_twice_the_agreed_list(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    rng = random.Random(7)
+    a, b = list(range(10)), list(range(5, 15))
+    pair.run("run-0", (source(a), source(b)))
+    folder = pair.folder(0)
+    root = folder._root()
+    root.journal("spent").append([b"another run", ((1 << 26) + 1).to_bytes(8, "little")])
+    root.journal("spent").close()
+    a = changed(a, rng)
+    check(pair.run("run-1", (source(a), source(b))), a, b)
+    held = [message for message in pair.sent[0] if isinstance(message, Held)]
+    assert held[0].roll and sum(len(m.points) for m in pair.sent[1] if isinstance(m, Masked)) == len(b)
+
+
+def test_nothing_changed_costs_next_to_nothing(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    a, b = list(range(3000)), list(range(1500, 4500))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    whole = sum(pair.bytes)
+    check(pair.run("run-1", (source(a[::-1]), source(b))), a[::-1], b)
+    assert sum(pair.bytes) < 0.02 * whole
+    a, b = a[30:] + list(range(5000, 5030)), b[:-30] + list(range(5010, 5040))  # one in a hundred
+    check(pair.run("run-2", (source(a), source(b))), a, b)
+    assert sum(pair.bytes) < 0.05 * whole
+
+
+@pytest.mark.parametrize("duplicates", ["first", "all"])
+def test_repeated_keys_old_and_new(duplicates: str, tmp_path: Path) -> None:
+    pair, multiple = Pair(tmp_path), duplicates == "all"
+    days = [
+        ([1, 2, 3, 2, 9], [2, 3, 4, 4, 9]),
+        ([1, 2, 3, 2, 2, 7, 7], [4, 9, 2, 7, 3, 7]),
+        ([7, 5, 5, 3, 1], [7, 7, 7, 3, 5, 3]),
+    ]
+    for number, (a, b) in enumerate(days):
+        sources = (source(a, duplicates), source(b, duplicates))
+        bank, telco = pair.run(f"run-{number}", sources, multiple=multiple)
+        pairs = sorted(zip(bank.rows.tolist(), telco.rows.tolist(), strict=True))
+        every = sorted((i, j) for i, x in enumerate(a) for j, y in enumerate(b) if x == y)
+        firsts = sorted((i, j) for i, j in every if a.index(a[i]) == i and b.index(b[j]) == j)
+        assert pairs == (every if multiple else firsts)
+
+
+def test_repeated_keys_are_an_error_where_they_are_one(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    a, b = list(range(10)), list(range(5, 15))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    for repeated in ([*a, 3], [*a, 20, 20]):
+        outcome = pair.run(f"run-{len(repeated)}", (source(repeated), source(b)))[0]
+        assert isinstance(outcome, DataError) and "repeat the key" in outcome.message
+    check(pair.run("run-x", (source([*a, 20]), source(b))), [*a, 20], b)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("at", range(1, 14, 2))
+@pytest.mark.parametrize("same_run", [True, False])
+def test_killed_at_any_write_of_a_later_run(
+    place: int, late: bool, at: int, same_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psi.series_folder as module
+
+    pair, rng = Pair(tmp_path), random.Random(at)
+    a, b = list(range(30)), list(range(10, 50))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    a, b = changed(a, rng), changed(b, rng)
+    real, writes = module.SealedStore, [0]
+
+    class Dying(Counted):
+        def __init__(self, folder: Path, key_file: Path, run: str) -> None:
+            super().__init__(real(folder, key_file, run), at, late)
+            self.mine = NAMES[place] in folder.parts
+
+        def do(self, write: Callable[[], None]) -> None:
+            if not self.mine:
+                write()
+                return
+            writes[0] += 1
+            self.writes = writes[0] - 1
+            super().do(write)
+
+    monkeypatch.setattr(module, "SealedStore", Dying)
+    outcomes = pair.run("run-1", (source(a), source(b)))
+    assert isinstance(outcomes[place], Cut) or writes[0] < at
+    monkeypatch.setattr(module, "SealedStore", real)
+    if not same_run:
+        a, b = changed(a, rng), changed(b, rng)
+    check(pair.run("run-1" if same_run else "run-2", (source(a), source(b))), a, b)
+    a, b = changed(a, rng), changed(b, rng)
+    check(pair.run("run-3", (source(a), source(b))), a, b)
+    assert sum(len(m.points) for m in pair.sent[0] if isinstance(m, Masked)) == 4  # the series went on
+
+
+@pytest.mark.parametrize("promote", [(True, False), (False, True), (False, False)])
+def test_a_crash_between_the_two_promotions_goes_on_from_what_both_hold(
+    promote: tuple[bool, bool], tmp_path: Path
+) -> None:
+    pair, rng = Pair(tmp_path), random.Random(3)
+    a, b = list(range(60)), list(range(20, 90))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    a, b = changed(a, rng), changed(b, rng)
+    check(pair.run("run-1", (source(a), source(b)), promote=promote), a, b)
+    a, b = changed(a, rng), changed(b, rng)
+    check(pair.run("run-2", (source(a), source(b))), a, b)
+    assert sum(len(m.points) for m in pair.sent[0] if isinstance(m, Masked)) < 15
+    a, b = changed(a, rng), changed(b, rng)
+    check(pair.run("run-3", (source(a), source(b))), a, b)
+    assert sum(len(m.points) for m in pair.sent[0] if isinstance(m, Masked)) == 4
+
+
+def test_a_side_that_lost_its_state_begins_a_new_series(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    a, b = list(range(40)), list(range(20, 70))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    shutil.rmtree(tmp_path / "telco")
+    check(pair.run("run-1", (source(a), source(b))), a, b)
+    check(pair.run("run-2", (source(a), source(b))), a, b)
+    assert not [m for m in pair.sent[0] if isinstance(m, Masked)]
+
+
+def test_below_the_minimum_the_state_stays_as_it_was(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, minimum=10)
+    a, b = list(range(30)), list(range(15, 45))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    few = [*range(9), *range(100, 120)]
+    outcomes = pair.run("run-1", (source([*range(119, 150)]), source(few)))
+    assert isinstance(outcomes[0], PolicyRefused)
+    assert not [m for sent in pair.sent for m in sent if isinstance(m, Bitmap)]
+    assert "alignment.rows" not in [fields["what"] for ledger in pair.ledgers for _, fields in ledger.events]
+    check(pair.run("run-2", (source(a), source(b))), a, b)
+
+
+def test_the_state_on_disk_shows_no_identifier(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    a, b = list(range(100_000, 100_040)), list(range(100_020, 100_060))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not [value for value in {*a, *b} if b"id%d" % value in content]
+    root = pair.folder(0)._root()
+    assert root.load("scalar") not in (None, b"") and (root.load("scalar") or b"") not in content
+
+
+def refused(tmp_path: Path, change: Callable[[Message], Message], cheat: int = 1) -> TallyError:
+    """The honest side's error in the second run of a series; the cheating side's messages are changed."""
+    pair = Pair(tmp_path)
+    a, b = list(range(30)), list(range(20, 70))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    a, b = [*a[3:], 60, 101], [*b[3:], 5, 101]
+    outcomes = pair.run("run-1", (source(a), source(b)), lambda place, m: change(m) if place == cheat else m)
+    outcome = outcomes[1 - cheat]
+    assert isinstance(outcome, TallyError), outcome
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("places", "text"),
+    [([2, 1], "out of order"), ([1, 1], "out of order"), ([50], "not there"), ([49, 4_000_000_000], "not there")],
+)
+def test_places_that_cannot_be_removed_are_refused(places: list[int], text: str, tmp_path: Path) -> None:
+    def change(message: Message) -> Message:
+        return Removed(True, np.array(places, dtype="<u4")) if isinstance(message, Removed) else message
+
+    error = refused(tmp_path, change)
+    assert isinstance(error, PeerError) and text in error.message
+
+
+def test_a_stream_of_empty_removals_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, lambda m: Removed(False, m.places[:0]) if isinstance(m, Removed) else m)
+    assert isinstance(error, PeerError) and "out of order" in error.message
+
+
+@pytest.mark.parametrize("cheat", [0, 1])
+def test_a_known_key_that_comes_as_new_is_refused(cheat: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that forgets what it has sent would learn which of two tags is which."""
+    import psi.series as module
+
+    pair = Pair(tmp_path)
+    a, b = list(range(30)), list(range(20, 70))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    real = module.find_changes
+
+    def forgetful(identifiers: Any, known: Any, key: bytes) -> Any:
+        if known.receiver == (cheat == 0):
+            ours = known.ours
+            known = replace(known, ours=replace(ours, rows=ours.rows[2:], places=ours.places[2:]))
+        return real(identifiers, known, key)
+
+    monkeypatch.setattr(module, "find_changes", forgetful)
+    outcome = pair.run("run-1", (source(a), source(b)))[1 - cheat]
+    assert isinstance(outcome, PeerError) and "torsion" in outcome.message
+
+
+def test_a_bitmap_over_keys_that_are_gone_is_refused(tmp_path: Path) -> None:
+    def change(message: Message) -> Message:
+        if not isinstance(message, Bitmap):
+            return message
+        bits = message.bits | np.uint8(255)
+        return Bitmap(int(np.unpackbits(bits).sum()), bits)
+
+    error = refused(tmp_path, change, cheat=0)
+    assert isinstance(error, PeerError) and "gone" in error.message
+
+
+def test_tags_of_known_keys_given_for_new_ones_are_refused(tmp_path: Path) -> None:
+    def change(message: Message) -> Message:
+        return Tags(message.tags[[0, 0]]) if isinstance(message, Tags) else message
+
+    error = refused(tmp_path, change)
+    assert isinstance(error, PeerError) and "twice" in error.message
+
+
+def test_more_new_keys_than_agreed_are_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, lambda m: replace(m, count=1 << 25) if isinstance(m, Listed) else m)
+    assert isinstance(error, PeerError | TallyError)
