@@ -125,9 +125,9 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
 
         def read(proposed: agreement.Proposed) -> tuple[Request, bytes]:
             state = RunState(runs, proposed.run)
+            job = Job.from_canonical(proposed.job)  # before anything of it is kept
             held.enter_context(state.locked())
             if not state.exists():
-                job = Job.from_canonical(proposed.job)
                 state.create(digest=proposed.digest.hex(), job=job.name, peer=link.peer, ours=False)
             else:
                 check_bound(state, proposed, link.peer)
@@ -203,6 +203,7 @@ def failing(link: Link, state: RunState) -> Iterator[None]:
         known = error if isinstance(error, TallyError) else _unexpected(error, link)
         known.stage = known.stage or link.channel.stage_name
         link.channel.abort(known)
+        link.noted = known
         status = "interrupted" if isinstance(known, Interrupted) else "failed"
         state.update(status=status, ended=time.time(), error=known.as_dict())
         link.ledger.append(

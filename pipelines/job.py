@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
 
@@ -151,8 +152,9 @@ class Job:
                     )
                     for item in raw["analyse"]
                 ),
-                train=train
-                and Train(
+                train=None
+                if train is None
+                else Train(
                     _text(train["label"]),
                     tuple((_text(party), tuple(map(_text, columns))) for party, columns in train["features"]),
                     float(train["l2"]),
@@ -161,14 +163,14 @@ class Job:
                     float(train["tol"]),
                     None if train["max_passes"] is None else int(train["max_passes"]),
                 ),
-                score=score and Score(_text(score["receiver"])),
+                score=None if score is None else Score(_text(score["receiver"])),
                 version=int(raw["version"]),
             )
             job.check()
-        except (KeyError, TypeError, ValueError, UsageError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError, UsageError) as error:
             reason = error.message if isinstance(error, UsageError) else "it has not the form of a job"
             raise PeerError(f"the peer's job cannot be read: {reason}") from None
-        if json.loads(content) != job.canonical():
+        if canonical(job.canonical()) != content:  # not as values: true is 1 there
             raise PeerError("the peer's job is not in canonical form")
         return job
 

@@ -20,10 +20,12 @@ from party.home import Home
 from party.ledger import Ledger
 from party.message import Bytes, Message, Text
 from party.yamlfile import nearest
-from pipelines.results import kernels
+from pipelines.results import kernels, printable
 from pipelines.tables import catalogue, keep_catalogue
 
 __all__ = ["Command", "Link", "Reply", "answer", "dial"]
+
+_FACT = 200  # characters of one fact
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +54,7 @@ class Link:
     hello: agreement.Hello
     connected: float
     shared: dict[str, Any] = field(default_factory=dict)  # joint keys, made once a connection
+    noted: TallyError | None = None  # the error that the ledger has already
 
     @property
     def peer(self) -> str:
@@ -78,11 +81,14 @@ class Link:
         self.channel.send(Command("facts"))
         try:
             found = json.loads(self.channel.recv(Reply).body)
-        except ValueError:
-            found = None
-        if not isinstance(found, dict):
-            raise PeerError("facts that are no JSON object", party=self.peer)
-        return found
+            facts = {name: found[name] for name in ("version", "clock", "kernels")}
+        except (ValueError, RecursionError, TypeError, KeyError):
+            raise PeerError("facts that are none", party=self.peer) from None
+        clock = facts["clock"]
+        texts = all(isinstance(facts[name], str) and len(facts[name]) <= _FACT for name in ("version", "kernels"))
+        if not texts or isinstance(clock, bool) or not isinstance(clock, int | float) or not 0 <= clock < 2**40:
+            raise PeerError("facts that are none", party=self.peer)
+        return facts | {name: printable(facts[name]) for name in ("version", "kernels")}
 
     def answer_facts(self) -> None:
         """Tell the peer what it asked with `facts`."""
@@ -98,10 +104,18 @@ class Link:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Nothing of the connection is left, and the peer knows why."""
-        if error is not None:
-            known = error if isinstance(error, TallyError) else InternalError(f"{type(error).__name__} at our side")
-            self.channel.abort(known)
-        self.ledger.close()
+        try:
+            if error is not None:
+                known = error if isinstance(error, TallyError) else InternalError(f"{type(error).__name__} at our side")
+                self.channel.abort(known)
+                if error is not self.noted:  # outside of a run: what came was no proposal, or one that nobody may make
+                    _note(self.ledger, self.peer, self.channel.stage_name, known)
+        finally:
+            self.ledger.close()
+
+
+def _note(ledger: Ledger, peer: str, stage: str, error: TallyError) -> None:
+    ledger.append("abort", peer=peer, stage=error.stage or stage, code=error.code, reason=error.message[:500])
 
 
 def our_facts() -> dict[str, Any]:
@@ -143,7 +157,7 @@ def answer(home: Home, sock: socket.socket) -> Link:
         ours = catalogue(home, channel.peer)
     except TallyError as error:
         channel.abort(error)
-        ledger.append("abort", peer=channel.peer, stage="connect", code=error.code, reason=error.message[:500])
+        _note(ledger, channel.peer, "connect", error)
         ledger.close()
         raise
     return _greeted(home, channel, ledger, ours)
@@ -159,7 +173,7 @@ def _greeted(home: Home, channel: Channel, ledger: Ledger, ours: Catalogue) -> L
             keep_catalogue(home, theirs)
     except TallyError as error:
         channel.abort(error)
-        ledger.append("abort", peer=channel.peer, stage="connect", code=error.code, reason=error.message[:500])
+        _note(ledger, channel.peer, "connect", error)
         ledger.close()
         raise
     return Link(home, channel, ledger, ours, theirs, hello, time.perf_counter() - began)

@@ -10,7 +10,7 @@ import vfl
 from kernels import curve25519, native, ntt
 from pipelines.live import Live
 
-__all__ = ["hidden_text", "kernels", "make", "table_text", "text"]
+__all__ = ["hidden_text", "kernels", "make", "printable", "table_text", "text"]
 
 
 def kernels() -> str:
@@ -123,5 +123,10 @@ def table_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: group values and facts are a peer's words."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def _short(value: Any) -> str:
-    return "NULL" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "NULL" if value is None else f"{value:.6g}" if isinstance(value, float) else printable(str(value))

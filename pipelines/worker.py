@@ -56,6 +56,11 @@ def main() -> None:
         where = f" [{error.stage}]" if error.stage else ""
         print(f"worker: {error.message}{where}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    except Exception as error:  # the edge of the process: the text of a bug may hold values
+        if os.environ.get("TALLY_TRACEBACK"):
+            raise
+        print(f"worker: a bug of ours: {type(error).__name__}", file=sys.stderr, flush=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

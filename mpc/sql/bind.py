@@ -304,7 +304,8 @@ def _cast(node: exp.Expression, scope: Scope) -> Expr:
     if target == exp.DType.DATE and a.kind in ("date", "timestamp"):
         return Expr("to_date", "date", (a,))
     if target == exp.DType.DECIMAL and a.kind in ("integer", "bool", "decimal") and len(to.expressions) == 2:
-        scale = int(to.expressions[1].this.this)
+        digits = to.expressions[1].this
+        scale = int(digits.this) if isinstance(digits, exp.Literal) and str(digits.this).isdecimal() else -1
         if a.scale <= scale <= 18:
             return numbers.rescale(numbers.as_number(a), scale)
     raise refuse(node, hint="casts: booleans to integer, integers to decimal, constants to DATE or TIMESTAMP")

@@ -1,0 +1,158 @@
+"""A peer that is pinned, shakes hands properly, and then sends what nobody should: told, written down, nothing kept."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from party import agreement
+from party.canonical import canonical
+from party.channel import memory_pair
+from party.errors import NetworkError, PeerError, TallyError
+from party.home import Home
+from party.ledger import Ledger
+from pipelines import link, worker
+from pipelines.link import Command, Link, Reply
+from pipelines.results import printable, table_text
+from pipelines.runs import new_run_id
+from tests.e2e.homes import Pair
+from tests.e2e.test_schedule import small_pair
+
+JOB = {
+    "version": 1,
+    "name": "j",
+    "initiator": "bank",
+    "align": {"tables": [["bank", "customers"], ["telco", "subscribers"]], "learns": "both", "duplicates": None},
+    "analyse": [],
+    "train": {},
+    "score": None,
+}
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return small_pair(tmp_path_factory.mktemp("link"))
+
+
+def events(home: Path) -> list[tuple[str, dict[str, Any]]]:
+    ledger = Ledger.open(home / "state" / "ledger.db")
+    try:
+        ledger.verify()
+        return [(event.event, dict(event.fields)) for event in ledger.events()]
+    finally:
+        ledger.close()
+
+
+def attacked(pair: Pair, attack: Callable[[Link], None]) -> TallyError:
+    """The telco's worker in this process, the bank's end in our hands; returns the error the worker ended with."""
+    met: list[TallyError] = []
+    with socket.create_server(("127.0.0.1", pair.port)) as listener:
+
+        def work() -> None:
+            sock, _ = listener.accept()
+            try:
+                worker.serve_connection(Home.open(pair.telco), sock)
+            except TallyError as error:
+                met.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            with link.dial(Home.open(pair.bank), "telco") as connection:
+                attack(connection)
+        except TallyError:
+            pass
+        thread.join(30)
+    assert not thread.is_alive()
+    assert met, "the worker saw nothing wrong"
+    return met[0]
+
+
+def runs(pair: Pair) -> list[str]:
+    folder = pair.telco / "state" / "runs"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.mark.parametrize(
+    "job",
+    [canonical(JOB), canonical([1]), canonical(JOB | {"train": {"l2": 10**400}}), b'{"a": 1}', b"[" * 100_000],
+    ids=["no form", "a list", "a huge number", "not canonical", "deep"],
+)
+def test_a_job_that_is_none_is_written_down_and_leaves_no_run(pair: Pair, job: bytes) -> None:
+    before = runs(pair)
+
+    def attack(connection: Link) -> None:
+        connection.channel.send(Command("run"))
+        with connection.channel.stage("agree"):
+            connection.channel.send(agreement.Proposal(new_run_id(), job, b""))
+            connection.channel.recv(agreement.Verdict)
+
+    assert isinstance(attacked(pair, attack), PeerError)
+    assert runs(pair) == before
+    event, fields = events(pair.telco)[-1]
+    assert (event, fields["code"], fields["peer"]) == ("abort", "integrity", "bank")
+
+
+def test_an_unknown_command_is_written_down(pair: Pair) -> None:
+    def attack(connection: Link) -> None:
+        connection.channel.send(Command("dance"))
+        connection.channel.recv(Reply)
+
+    assert isinstance(attacked(pair, attack), PeerError)
+    assert events(pair.telco)[-1][1]["code"] == "integrity"
+    # our side was told, and its ledger says so too
+    assert events(pair.bank)[-1][0] == "abort"
+
+
+def test_a_peer_that_goes_away_between_runs_is_written_down(pair: Pair) -> None:
+    def attack(connection: Link) -> None:
+        connection.channel._transport.shutdown()
+
+    assert isinstance(attacked(pair, attack), NetworkError)
+    assert events(pair.telco)[-1][1]["code"] == "peer_vanished"
+
+
+FACTS = {"version": "1.0", "clock": 1.0, "kernels": "k"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 60_000,
+        b"[]",
+        b"nonsense",
+        b'{"version": "1"}',
+        json.dumps(FACTS | {"clock": "now"}).encode(),
+        json.dumps(FACTS | {"clock": True}).encode(),
+        json.dumps(FACTS | {"clock": None}).encode(),
+        b'{"version": "1", "clock": NaN, "kernels": "k"}',
+        b'{"version": "1", "clock": 1e999, "kernels": "k"}',
+        json.dumps(FACTS | {"version": ["1"]}).encode(),
+        json.dumps(FACTS | {"kernels": "k" * 5000}).encode(),
+    ],
+)
+def test_facts_that_are_none_are_the_peers_fault(body: bytes) -> None:
+    ours, theirs = memory_pair()
+    theirs.send(Reply(body))
+    with pytest.raises(PeerError):
+        Link(None, ours, None, None, None, None, 0.0).facts()  # type: ignore[arg-type]
+    for channel in (ours, theirs):
+        channel._transport.shutdown()
+
+
+def test_a_peers_words_do_not_command_our_terminal() -> None:
+    ours, theirs = memory_pair()
+    theirs.send(Reply(json.dumps(FACTS | {"kernels": "\x1b]0;owned\x07"}).encode()))
+    facts = Link(None, ours, None, None, None, None, 0.0).facts()  # type: ignore[arg-type]
+    assert facts["kernels"].isprintable()
+    for channel in (ours, theirs):
+        channel._transport.shutdown()
+    shown = table_text(["plan"], [{"plan": "\x1b[2Jgone\r\nn  5"}, {"plan": "Łódź"}])
+    assert "\x1b" not in shown and "\r" not in shown and "Łódź" in shown and len(shown.splitlines()) == 3
+    assert printable("a\u202eb\x9b") == "a\ufffdb\ufffd"
