@@ -77,7 +77,6 @@ def meet(identifiers: Source, channel: Channel, guard: Guard, terms: Terms, mean
     told = tell_lengths(run, ours, len(run.store.journal(TAGGED)), len(run.store.journal(OURS)))
     if min(len(ours), told.count) < terms.min_size:
         return None
-    guard.disclose("alignment.list", channel.peer, len(ours))
     receiver = receives_tags((channel.us, len(ours)), (channel.peer, told.count), terms.learns)
 
     # 3. Exchange the masked lists; check and mask theirs as it comes.

@@ -108,6 +108,7 @@ def tell_lengths(run: Run, ours: KeyList, points_held: int, tags_held: int) -> L
     terms, channel = run.terms, run.channel
     if len(ours) > terms.most_ours:
         raise DataError(f"our list has {len(ours)} keys, the agreement allows {terms.most_ours}", party=channel.us)
+    run.guard.disclose("alignment.list", channel.peer, len(ours))
     channel.send(Listed(len(ours), ours.digest, points_held, tags_held))
     told = awaited(channel, Listed, run.report, f"the end of masking at {channel.peer}", SLOW * terms.most_theirs)
     if told.count > terms.most_theirs:

@@ -120,7 +120,6 @@ def advance(run: Run, identifiers: Source, keys: Keys, base: Known) -> tuple[Ali
     alive = base.next_ours + len(added), base.next_theirs + told.count
     if max(alive) > MOST_ROWS:
         raise UsageError("the series has grown too long: start a new one", stage="align", hint="run again with --new")
-    run.guard.disclose("alignment.list", run.channel.peer, len(added) + len(changes.removed))
 
     # 3. Places that have become empty, and new points.
     keys.debit(told.count)
@@ -136,6 +135,7 @@ def advance(run: Run, identifiers: Source, keys: Keys, base: Known) -> tuple[Ali
 
 def _swap_removed(run: Run, removed: Rows, base: Known) -> npt.NDArray[np.bool_]:
     """For each place of the peer's whether it has become empty now."""
+    run.guard.disclose("alignment.series", run.channel.peer, len(removed))
     for at in range(0, max(len(removed), 1), CHUNK):
         part = removed[at : at + CHUNK].astype("<u4")
         run.channel.send(Removed(at + CHUNK >= len(removed), part))

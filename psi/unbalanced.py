@@ -123,7 +123,6 @@ def _long_side(run: Run, identifiers: Source) -> Alignment | None:
     told = tell_lengths(run, ours, len(run.store.journal(_EVALUATED)), 0)
     if min(len(ours), told.count) < terms.min_size:
         return None
-    run.guard.disclose("alignment.list", channel.peer, len(ours))
 
     # 3. Our tags go out while their blinded points come in; each is evaluated once.
     run.guard.disclose("alignment.count", channel.peer, told.count)
@@ -194,7 +193,6 @@ def _short_side(run: Run, identifiers: Source) -> Alignment | None:
     told = tell_lengths(run, ours, len(run.store.journal(_THEIRS)), len(run.store.journal(_OURS)))
     if min(len(ours), told.count) < terms.min_size:
         return None
-    run.guard.disclose("alignment.list", channel.peer, len(ours))
 
     # 3. Our blinded points go out; their tags come in.
     for place in range(told.points_held, ours.chunks):

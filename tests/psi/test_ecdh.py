@@ -190,7 +190,7 @@ def test_what_the_agreement_does_not_open_does_not_leave(closed: str) -> None:
     )
     assert isinstance(bank, PolicyRefused)
     hidden = {
-        "alignment.list": "Masked",
+        "alignment.list": "Listed",
         "alignment.count": "Tags",
         "alignment.rows": "Seed",
         "alignment.enough": "Enough",
