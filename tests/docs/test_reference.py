@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from party import errors
-from pipelines import cli
+from pipelines import cli, spec
 from pipelines.job import KINDS
 from pipelines.spec import read_job
 from tests.docs.pages import DOCS, ROOT, all_pages, blocks
@@ -55,7 +55,7 @@ def test_every_key_of_a_job_is_on_its_page_and_no_other() -> None:
 def job_keys() -> set[str]:
     """The words that `spec` allows, read off its calls of refuse_unknown."""
     tree = ast.parse((ROOT / "pipelines/spec.py").read_text())
-    found = {"learns", "duplicates"}
+    found = set(spec._RESERVED)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "refuse_unknown":
             found |= {item.value for item in ast.walk(node.args[0]) if isinstance(item, ast.Constant)}
