@@ -8,6 +8,7 @@ __all__ = [
     "CLOSE_SECONDS",
     "CONNECT_SECONDS",
     "FILE_BYTES",
+    "FIRST_BYTE_SECONDS",
     "FRAME_BYTES",
     "HANDSHAKE_SECONDS",
     "HEARTBEAT_SECONDS",
@@ -19,6 +20,7 @@ __all__ = [
     "SILENCE_SECONDS",
     "STAGE_SECONDS",
     "STOP_SECONDS",
+    "WAITING",
     "WORKERS",
     "WORKERS_PENDING",
 ]
@@ -38,6 +40,8 @@ PENDING_SECONDS = 60.0  # a worker that has not authenticated its peer by then i
 ABORT_SECONDS = 4.0  # telling the peer that we stop
 STOP_SECONDS = 5.0  # workers may end in order before they are killed
 WORKERS = 16  # of one `tally serve` at a time
-WORKERS_PENDING = 4  # of these, ones that have not yet authenticated their peer
+WORKERS_PENDING = 4  # of these, ones that have not yet authenticated their peer; half of them from one address
+WAITING = 256  # connections that have said nothing yet, or wait for a worker: the oldest makes room
+FIRST_BYTE_SECONDS = 5.0  # a tally speaks as soon as it is connected; who does not gets no worker
 FILE_BYTES = 1 << 20  # largest party.yaml, policy.yaml or job.yaml
 CARD_BYTES = 16 << 10  # largest card, certificate or key file

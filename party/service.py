@@ -5,6 +5,11 @@ something breaks one process. Nothing is forked after threads and nothing is pic
 authenticated their peer are capped in number and in time; each worker leads a process group of its own, which ends
 with it, and none outlives us: the kernel sends it SIGTERM when we die (PR_SET_PDEATHSIG).
 
+Floods: a connection costs a worker only when its first byte is there, so silent ones, however many, keep nobody out;
+they are dropped after some seconds, and when there are many the oldest makes room. One address has at most half of the
+workers that are not yet authenticated. An attacker with many addresses who speaks can still delay others by the time
+of a handshake: a firewall that knows the peers' addresses is the remedy.
+
 Memory: RLIMIT_DATA, three quarters of the machine's by default: a worker that grows beyond gets MemoryError and takes
 nothing else down. Not RLIMIT_AS, which counts address space that numpy, Arrow and thread arenas reserve and never use.
 What a peer can make us hold is bounded far below, by the channel's own caps.
@@ -57,6 +62,8 @@ class Limits:
     workers: int = limits.WORKERS
     pending: int = limits.WORKERS_PENDING
     pending_seconds: float = limits.PENDING_SECONDS
+    waiting: int = limits.WAITING
+    first_byte_seconds: float = limits.FIRST_BYTE_SECONDS
     run_seconds: float = limits.RUN_SECONDS
     stop_seconds: float = limits.STOP_SECONDS
     memory: int | None = None
@@ -65,12 +72,24 @@ class Limits:
 @dataclass
 class _Worker:
     process: subprocess.Popen[bytes]
+    host: str
     address: str
     status: int  # our end of a pipe: one byte says that the peer is authenticated
     started: float = field(default_factory=time.monotonic)
     authenticated: bool = False
     listening: bool = True  # the pipe is open: something may still come
     stopping: float | None = None
+
+
+@dataclass
+class _Waiting:
+    """A connection without a worker. `spoke`: its first byte is there, and room for a worker is what it waits for."""
+
+    connection: socket.socket
+    host: str
+    address: str
+    since: float = field(default_factory=time.monotonic)
+    spoke: bool = False
 
 
 def serve(
@@ -120,6 +139,7 @@ class _Service:
         self._on_event = on_event
         self._caps = caps
         self._workers: dict[int, _Worker] = {}
+        self._waiting: list[_Waiting] = []  # in the order of arrival
         self._stop = False
         self._wake_read, self._wake_write = os.pipe()
 
@@ -132,6 +152,8 @@ class _Service:
         return self
 
     def __exit__(self, *ignored: object) -> None:
+        for waiting in self._waiting:
+            waiting.connection.close()
         self._end_all()
         signal.set_wakeup_fd(self._old_wake)
         for number, handler in self._old.items():
@@ -147,13 +169,16 @@ class _Service:
         with _listening(listen) as sock:
             ready(*sock.getsockname()[:2])
             while not self._stop:
-                self._wait(sock if self._has_room() else None)
-                if not self._stop and self._has_room():
+                self._wait(sock)
+                if not self._stop:
                     self._accept(sock)
+                    self._admit()
                 self._look_after()
 
-    def _has_room(self) -> bool:
-        return sum(not worker.authenticated for worker in self._workers.values()) < self._caps.pending
+    def _has_room(self, host: str) -> bool:
+        """Whether a worker may be started for this address: how many are not authenticated, in all and of it."""
+        pending = [worker.host for worker in self._workers.values() if not worker.authenticated]
+        return len(pending) < self._caps.pending and pending.count(host) < max(1, self._caps.pending // 2)
 
     def _wait(self, sock: socket.socket | None) -> None:
         """Until a connection, a signal, a word from a worker, or half a second."""
@@ -161,6 +186,9 @@ class _Service:
         poll.register(self._wake_read, select.POLLIN)
         if sock is not None:
             poll.register(sock, select.POLLIN)
+            for waiting in self._waiting:
+                if not waiting.spoke:
+                    poll.register(waiting.connection, select.POLLIN)
         for worker in self._workers.values():
             if worker.listening:
                 poll.register(worker.status, select.POLLIN)
@@ -170,18 +198,43 @@ class _Service:
                 pass
 
     def _accept(self, sock: socket.socket) -> None:
-        try:
-            connection, peer = sock.accept()
-        except OSError:  # nobody there after all, or out of descriptors: the next round tries again
-            return
-        with connection:
-            address = format_address(*peer[:2])
-            if len(self._workers) >= self._caps.workers:
-                self._on_event(WorkerEvent("refused", 0, address))
+        """Take what has connected, at most as many as may wait; the oldest that said nothing makes room."""
+        for _ in range(self._caps.waiting):
+            try:
+                connection, peer = sock.accept()
+            except OSError:  # nobody is there any more, or out of descriptors: the next round tries again
                 return
-            self._start(connection, address)
+            connection.setblocking(False)
+            self._waiting.append(_Waiting(connection, peer[0], format_address(*peer[:2])))
+            if len(self._waiting) > self._caps.waiting:
+                self._drop(next((one for one in self._waiting if not one.spoke), self._waiting[0]))
 
-    def _start(self, connection: socket.socket, address: str) -> None:
+    def _admit(self) -> None:
+        """Give a worker to those that have said something, while there is room; drop those that do not."""
+        now = time.monotonic()
+        for waiting in list(self._waiting):
+            try:
+                ended = not waiting.spoke and not waiting.connection.recv(1, socket.MSG_PEEK)
+                waiting.spoke = True
+            except (BlockingIOError, InterruptedError):
+                ended = now - waiting.since > self._caps.first_byte_seconds
+            except OSError:
+                ended = True
+            if ended or now - waiting.since > limits.CONNECT_SECONDS:  # by then whoever dialled has given up
+                self._drop(waiting)
+            elif waiting.spoke and len(self._workers) >= self._caps.workers:
+                self._drop(waiting)
+                self._on_event(WorkerEvent("refused", 0, waiting.address))
+            elif waiting.spoke and self._has_room(waiting.host):
+                self._waiting.remove(waiting)
+                with waiting.connection:
+                    self._start(waiting.connection, waiting.host, waiting.address)
+
+    def _drop(self, waiting: _Waiting) -> None:
+        self._waiting.remove(waiting)
+        waiting.connection.close()
+
+    def _start(self, connection: socket.socket, host: str, address: str) -> None:
         ours, theirs = os.pipe()
         connection.setblocking(True)
         environment = os.environ | {_PARENT: str(os.getpid()), _STATUS: str(theirs)}
@@ -206,7 +259,7 @@ class _Service:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
         os.set_blocking(ours, False)
-        self._workers[process.pid] = _Worker(process, address, ours)
+        self._workers[process.pid] = _Worker(process, host, address, ours)
         self._on_event(WorkerEvent("started", process.pid, address))
 
     def _look_after(self) -> None:

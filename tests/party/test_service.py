@@ -77,8 +77,11 @@ class Server:
         assert event["kind"] == kind, event
         return event
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=15)
+    def connect(self, first: bytes = b"\n", host: str = "127.0.0.1") -> socket.socket:
+        """A connection that says its first byte, as a tally's handshake does."""
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=15, source_address=(host, 0))
+        sock.sendall(first)
+        return sock
 
     def worker(self) -> tuple[socket.socket, list[int]]:
         """A connection whose worker runs: pid, process group, core limit, data limit."""
@@ -193,8 +196,10 @@ def test_workers_are_capped_and_the_next_is_refused(start) -> None:
     server = start(workers=2)
     for sock in (server.worker()[0], server.worker()[0]):
         assert ask(sock, "hello") == ["known"]
-    third = server.connect()
-    assert third.recv(1) == b""
+    third = server.connect(b"")
+    third.sendall(b"\n")
+    with contextlib.suppress(ConnectionResetError):  # what it said was not read
+        assert third.recv(1) == b""
     assert server.event("refused")["pid"] == 0
 
 
@@ -208,6 +213,43 @@ def test_unauthenticated_connections_wait_for_room_and_are_ended_when_overdue(st
     assert hear(waiting)[0] == "worker"
     server.event("started")
     assert ask(waiting, "hello") == ["known"]  # room again
+    server.worker()
+
+
+def test_silent_connections_keep_nobody_out_and_cost_no_worker(start) -> None:
+    server = start(pending=2, waiting=20, first_byte_seconds=3.0)
+    begin = time.monotonic()
+    silent = [server.connect(b"") for _ in range(60)]
+    first = server.worker()[0]  # the next event is its start: none of the silent ones had any
+    assert time.monotonic() - begin < 3
+    assert ask(first, "hello") == ["known"]
+    silent += [server.connect(b"") for _ in range(60)]
+    second = server.worker()[0]
+    assert ask(second, "hello") == ["known"]
+    for sock in silent:
+        sock.settimeout(10)
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""  # dropped, by number or by time
+        sock.close()
+
+
+def test_one_address_cannot_take_all_workers_before_it_says_who_it_is(start) -> None:
+    server = start(pending=4)
+    loud = [server.connect(host="127.0.0.2") for _ in range(12)]
+    for _ in range(2):
+        server.event("started")
+    others = [server.worker()[0] for _ in range(2)]  # from another address, at once
+    assert not select.select([server.process.stdout], [], [], 0.5)[0]  # and no more of the loud ones
+    for sock in loud + others:
+        sock.close()
+
+
+def test_a_connection_that_leaves_before_it_is_served_costs_nothing(start) -> None:
+    server = start(pending=1)
+    server.connect(b"").close()
+    reset = server.connect(b"")
+    reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    reset.close()
     server.worker()
 
 
