@@ -15,12 +15,20 @@ from party.errors import UsageError
 from party.request import Request
 from pipelines.job import Analysis, Job
 
-__all__ = ["check_tables", "context", "explain", "joined", "multiple", "predict", "request", "row_bound", "train_spec"]
+__all__ = [
+    "check_tables",
+    "context",
+    "explain",
+    "joined",
+    "multiple",
+    "request",
+    "row_bound",
+    "sizes",
+    "train_spec",
+    "work",
+]
 
 Catalogues = tuple[Catalogue, Catalogue]
-
-_ALIGN_SECONDS = 1.5e-4  # a key, both parties at work: mapping and two multiplications
-_QUERY_SECONDS = 1.0
 
 
 def check_tables(job: Job, catalogues: Catalogues) -> None:
@@ -73,6 +81,16 @@ def context(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.
     """What one item of `analyse` is planned from."""
     least = max(catalogue.min_rows for catalogue in catalogues)
     return sql.Context(item.name, catalogues, item.to, rows, least)
+
+
+def sizes(job: Job, catalogues: Catalogues) -> dict[str, int]:
+    """party -> rows of its aligned table, to two digits."""
+    return {party: table.rows for party, table in _tables(job, catalogues).items()}
+
+
+def work(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Work:
+    """What one item of `analyse` comes to in lattice products."""
+    return sql.work_of(_plan(job, item, catalogues, rows))
 
 
 def train_spec(job: Job) -> vfl.TrainSpec:
@@ -131,24 +149,6 @@ def request(job: Job, catalogues: Catalogues) -> Request:
         spec = train_spec(job)
         spec.check()
         found |= vfl.request(spec, job.score.receiver if job.score else None)
-    return found
-
-
-def predict(job: Job, catalogues: Catalogues) -> dict[str, dict[str, float | int | None]]:
-    """Coarse costs of the stages, bytes both ways: seconds are those of two cores of one machine, give or take a half.
-
-    A query takes about a second and its bytes stand in its own lines of `explain`.
-    """
-    sizes = {party: table.rows for party, table in _tables(job, catalogues).items()}
-    costs = psi.predict(sizes, job.align.learns)
-    found: dict[str, dict[str, float | int | None]] = {
-        "align": {"seconds": _ALIGN_SECONDS * sum(sizes.values()), "bytes": sum(cost.sent for cost in costs.values())}
-    }
-    if job.analyse:
-        found["analyse"] = {"seconds": _QUERY_SECONDS * len(job.analyse), "bytes": None}
-    if job.train is not None:
-        plan = vfl.plan(train_spec(job), row_bound(job, catalogues), job.score.receiver if job.score else None)
-        found["train"] = {"seconds": plan.seconds, "bytes": plan.passes * plan.bytes_each_pass}
     return found
 
 

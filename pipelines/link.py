@@ -23,14 +23,14 @@ from party.yamlfile import nearest
 from pipelines.results import kernels, printable
 from pipelines.tables import catalogue, keep_catalogue
 
-__all__ = ["Command", "Link", "Reply", "answer", "dial"]
+__all__ = ["Command", "Link", "Probe", "Reply", "answer", "dial"]
 
 _FACT = 200  # characters of one fact
 
 
 @dataclass(frozen=True, repr=False)
 class Command(Message, kind=0x0701):
-    """From the side that dialled: `run` (a proposal follows), `facts` (a Reply follows) or `close`."""
+    """From the side that dialled: `run` (a proposal follows), `facts`, `probe` (a Probe follows) or `close`."""
 
     verb: Annotated[str, Text(20)]
 
@@ -40,6 +40,13 @@ class Reply(Message, kind=0x0702):
     """Facts for `tally check`, as a JSON object: version, clock, kernels. No value of a table."""
 
     body: Annotated[bytes, Bytes(2, 64 << 10)]
+
+
+@dataclass(frozen=True, repr=False)
+class Probe(Message, kind=0x0703):
+    """For `tally check`, from the side that dialled, and the same bytes back: random, they tell nothing."""
+
+    content: Annotated[bytes, Bytes(1, 4 << 20)]
 
 
 @dataclass
@@ -93,6 +100,16 @@ class Link:
     def answer_facts(self) -> None:
         """Tell the peer what it asked with `facts`."""
         self.channel.send(Reply(json.dumps(our_facts()).encode()))
+
+    def probe(self, content: bytes) -> None:
+        """Send random bytes and have them back: what a round trip of them takes."""
+        self.channel.send(Command("probe"))
+        if self.channel.swap(Probe(content)).content != content:
+            raise PeerError("a probe came back changed", party=self.peer)
+
+    def answer_probe(self) -> None:
+        """Send the peer's random bytes back."""
+        self.channel.send(self.channel.recv(Probe))
 
     def close(self) -> None:
         """End in agreement, from the side that dialled."""

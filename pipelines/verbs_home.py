@@ -161,6 +161,7 @@ def check(path: Path, peer: str) -> dict[str, Any]:
             lines[-1]["hint"] = error.hint
             codes.append(error.exit_code)
 
+    from pipelines import calibration
     from pipelines.link import dial
     from pipelines.results import kernels
     from pipelines.tables import open_table
@@ -172,6 +173,13 @@ def check(path: Path, peer: str) -> dict[str, Any]:
         except TallyError as error:
             record(f"table {name}", "", error)
     record("kernels", kernels())
+    speed = calibration.measure_kernels()
+    calibration.keep(home, speed)
+    record(
+        "speed",
+        f"{1e6 * speed['transform']:.0f} us a transform, {speed['multiplications']:,.0f} curve multiplications and"
+        f" {speed['transfers'] / 1e6:.1f} million transfers a second: used by plans",
+    )
     try:
         count = audit_verify(path)["events"]
         record("ledger", f"{count} events, the chain holds")
@@ -182,12 +190,18 @@ def check(path: Path, peer: str) -> dict[str, Any]:
         with dial(home, peer) as link:
             record("reach", f"{peer} answers, {1000 * (time.perf_counter() - began):.0f} ms to connect")
             facts = link.facts()
+            line = calibration.measure_link(link)
             link.close()
-        record("version", f"both {facts.get('version')}" if facts.get("version") == _version() else _versions(facts))
-        skew = abs(time.time() - float(facts.get("clock", 0.0)))
+        calibration.keep(home, line, peer)
+        record(
+            "link",
+            f"{1000 * line['round_trip']:.1f} ms there and back, {line['bandwidth'] / 1e6:.0f} MB/s: used by plans",
+        )
+        record("version", f"both {facts['version']}" if facts["version"] == _version() else _versions(facts))
+        skew = abs(time.time() - facts["clock"])
         late = UsageError(f"the clocks differ by {skew:.0f} s", hint="let both machines keep time by NTP")
         record("clock", f"{skew:.1f} s apart", late if skew > 60 else None)
-        record("peer kernels", str(facts.get("kernels")))
+        record("peer kernels", facts["kernels"])
         granted = sum(len(table.columns) for table in link.theirs.tables)
         ours = sum(len(table.columns) for table in link.ours.tables)
         closed = UsageError(f"{peer} grants us no column", hint=f"ask {peer} to open columns in its policy.yaml")
@@ -214,4 +228,4 @@ def _version() -> str:
 
 
 def _versions(facts: dict[str, Any]) -> str:
-    return f"ours {_version()}, theirs {facts.get('version')}: the protocol is the same"
+    return f"ours {_version()}, theirs {facts['version']}: the protocol is the same"

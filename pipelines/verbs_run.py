@@ -22,8 +22,9 @@ __all__ = ["cancel", "plan", "query", "query_stdin", "report", "run", "runs", "s
 def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     """`tally plan`: what would happen; nothing runs and nothing is decided."""
     from party.policy import decide
-    from pipelines import asked
+    from pipelines import asked, calibration
     from pipelines.link import dial
+    from pipelines.predicted import predict
     from pipelines.spec import read_job
     from pipelines.tables import catalogue, kept_catalogue
 
@@ -38,6 +39,7 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         known = {home.party.name: link.ours, peer: link.theirs}
     catalogues = known[job.parties[0]], known[job.parties[1]]
     request = asked.request(job, catalogues)
+    speed = calibration.known(home, peer)
     ours = decide(home.policy.towards(peer), home.party.name, peer, request)
     granted = {(table.name, column.name): column.grants for table in known[peer].tables for column in table.columns}
     theirs = sorted(
@@ -50,7 +52,8 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         "peer": peer,
         "stages": [name for name in ("align", "analyse", "train", "score") if getattr(job, name)],
         "explain": asked.explain(job, catalogues),
-        "predicted": asked.predict(job, catalogues),
+        "predicted": predict(job, catalogues, speed),
+        "calibrated": {"machine": speed.since, "link": speed.link_since},
         "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
         "missing": {home.party.name: list(ours), peer: theirs},
     }
@@ -61,11 +64,27 @@ def plan_text(result: dict[str, Any]) -> str:
     lines = [f"{result['job']} with {result['peer']}: {', '.join(result['stages'])}"]
     lines += [f"  {line}" for line in result["explain"]]
     for stage, cost in result["predicted"].items():
-        told = f", {cost['bytes'] / 1e6:.1f} MB" if cost["bytes"] is not None else ""
-        lines.append(f"predicted: {stage} about {cost['seconds']:.0f} s{told} (measured on another machine)")
+        lines.append(f"predicted: {stage} about {_seconds(cost['seconds'])}, {cost['bytes'] / 1e6:.1f} MB")
+    lines += _since(result["calibrated"], result["peer"])
     for party, missing in result["missing"].items():
         lines += [f"missing at {party}: {line}" for line in missing]
     return "\n".join(lines)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def _since(calibrated: dict[str, str | None], peer: str) -> list[str]:
+    """Where the predicted seconds come from."""
+    names = {"machine": "our kernels' speed", "link": f"the link to {peer}"}
+    lines = [f"predicted with {names[part]} as measured {when}" for part, when in calibrated.items() if when]
+    missing = [names[part] for part, when in calibrated.items() if not when]
+    if missing:
+        lines.append(
+            f"predicted with another machine's figures for {' and '.join(missing)}: `tally check {peer}` measures"
+        )
+    return lines
 
 
 def run(path: Path, file: Path, direct: bool, new: bool) -> dict[str, Any]:

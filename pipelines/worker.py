@@ -34,6 +34,8 @@ def serve_connection(home: Home, sock: socket.socket) -> None:
                         execute.finish(live)
             elif verb == "facts":
                 found.answer_facts()
+            elif verb == "probe":
+                found.answer_probe()
             elif verb == "close":
                 found.channel.close()
                 return

@@ -14,10 +14,10 @@ from mpc.lattice import HIDING_BITS, NARROW, hiding_bits
 from mpc.linear import limb_count
 from mpc.ring import LIMB_BITS
 from mpc.sql.algebra import Poly, Side
-from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Quantity, Source
+from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source
 from party.errors import UsageError
 
-__all__ = ["CELLS", "Builder", "cells_of"]
+__all__ = ["CELLS", "Builder", "Work", "cells_of", "products_of", "work_of"]
 
 SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
 LIMBS = 24
@@ -196,14 +196,34 @@ class Builder:
 
     def bytes(self, calls: tuple[Call, ...]) -> int:
         """Predicted bytes of the lattice products, both directions."""
-        groups = [cells_of(self.keys, owner) or ASSUMED_GROUPS for owner in (0, 1)]
-        height = -(-self.rows // BLOCK)
-        uploaded = {(call.owner, call.uploaded) for call in calls}
-        total = sum(len(block) * groups[owner] * height * UPLOAD_BYTES for owner, block in uploaded)
-        for call in calls:
-            answers = len(call.uploaded) * len(call.rows) * groups[0] * groups[1]
-            total += answers * limb_count(call.bits) * ANSWER_BYTES
-        return total
+        uploads, answers = products_of(calls, self.keys, self.rows)
+        return uploads * UPLOAD_BYTES + answers * ANSWER_BYTES
+
+
+def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) -> tuple[int, int]:
+    """How many blocks of 8192 values are uploaded, and how many inner products answered, for these calls."""
+    groups = [cells_of(keys, owner) or ASSUMED_GROUPS for owner in (0, 1)]
+    height = -(-rows // BLOCK)
+    uploaded = {(call.owner, call.uploaded) for call in calls}
+    uploads = sum(len(block) * groups[owner] * height for owner, block in uploaded)
+    pairs = [len(call.uploaded) * len(call.rows) * limb_count(call.bits) for call in calls]
+    return uploads, sum(pairs) * groups[0] * groups[1]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a plan's products come to: blocks of 8192 values uploaded, blocks multiplied, bytes both ways."""
+
+    uploaded: int
+    multiplied: int
+    bytes: int
+
+
+def work_of(plan: Plan) -> Work:
+    """For predictions: the lattice products of a plan."""
+    uploads, answers = products_of(plan.calls, plan.keys, plan.rows)
+    multiplied = answers * -(-plan.rows // BLOCK)
+    return Work(uploads, multiplied, uploads * UPLOAD_BYTES + answers * ANSWER_BYTES)
 
 
 def _most(side: Side) -> int:

@@ -27,6 +27,8 @@ def test_looking_verbs_answer_with_the_keys_of_the_contract(tmp_path: Path) -> N
             "policy",
             "kernels",
             "ledger",
+            "speed",
+            "link",
         }
         assert all(line["ok"] for line in checked["checks"])
         (theirs,) = expect(tally(pair.bank, "tables", "telco", "--json")).json["tables"]
@@ -39,6 +41,7 @@ def test_looking_verbs_answer_with_the_keys_of_the_contract(tmp_path: Path) -> N
     offline = expect(tally(pair.bank, "plan", job, "--offline", "--json")).json
     assert online == offline and online["missing"] == {"bank": [], "telco": []} and online["explain"]
     assert online["predicted"]["align"]["bytes"] > 0
+    assert all(online["calibrated"].values())  # the check above measured our kernels and this link
     (listed,) = expect(tally(pair.bank, "runs", "--json")).json
     assert listed["run"] == result["run"] and listed["status"] == "done"
     assert expect(tally(pair.bank, "show", result["run"], "--json")).json["result"]["rows"] == 200

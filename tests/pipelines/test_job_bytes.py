@@ -17,6 +17,7 @@ from party.catalogue import Catalogue
 from party.errors import PeerError, PolicyRefused, UsageError
 from pipelines import asked
 from pipelines.job import Align, Analysis, Job, Score, Train
+from pipelines.predicted import predict
 from tests.mpc.sqlkit import JOIN, catalogues
 
 JOB = Job(
@@ -151,7 +152,7 @@ def read(content: bytes, shown: tuple[Catalogue, Catalogue]) -> bool:
         try:
             asked.request(job, both)
             asked.explain(job, both)
-            asked.predict(job, both)
+            predict(job, both)
         except (UsageError, PolicyRefused, PeerError):
             pass
     return True

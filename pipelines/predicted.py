@@ -1,0 +1,59 @@
+"""Coarse costs of a job's stages, for `tally plan`: bytes from the protocols' own counts, seconds from a calibration.
+
+Seconds are computing (counted in transforms, curve multiplications and transfers, at the measured speed of this
+machine; the peer's is taken to be alike) plus bytes and round trips on the measured link. Give or take a half; reading
+a large table from a slow disk, and what else runs on the machine, are not in them.
+"""
+
+from __future__ import annotations
+
+import psi
+import vfl
+from party.catalogue import Catalogue
+from pipelines import asked
+from pipelines.calibration import REFERENCE, Calibration
+from pipelines.job import Job
+
+__all__ = ["predict"]
+
+_ALIGN_SECONDS = 0.2
+_KEY_SECONDS = 1e-5  # reading, normalising, sorting a key, beside its two multiplications
+_ALIGN_ROUNDS = 8
+_UPLOAD_TRANSFORMS = 30  # one block of 8192 values encrypted, sent, expanded
+_PRODUCT_TRANSFORMS = 25  # one block multiplied and added
+_QUERY_SECONDS = 0.3  # planning, reading the aligned columns, comparisons
+_QUERY_ROUNDS = 60  # the comparisons' most of all
+_TRAIN_PASSES = 36  # what the formula of `vfl.plan` expects of the most it may take
+_TRAIN_ROUNDS = 16  # of one pass
+_TRAIN_TRANSFERS = 0.25  # the part of a pass's computing that is transfers, not transforms
+
+Predicted = dict[str, dict[str, float | int]]
+
+
+def predict(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE) -> Predicted:
+    """Seconds, and bytes both ways, of each stage of a job."""
+    sizes = asked.sizes(job, catalogues)
+    sent = sum(cost.sent for cost in psi.predict(sizes, job.align.learns).values())
+    keys = sum(sizes.values())
+    computing = keys / speed.multiplications + keys * _KEY_SECONDS + _ALIGN_SECONDS
+    found: Predicted = {"align": {"seconds": computing + _line(speed, sent, _ALIGN_ROUNDS), "bytes": sent}}
+    rows = asked.row_bound(job, catalogues)
+    if job.analyse:
+        works = [asked.work(job, item, catalogues, rows) for item in job.analyse]
+        transforms = sum(_UPLOAD_TRANSFORMS * w.uploaded + _PRODUCT_TRANSFORMS * w.multiplied for w in works)
+        moved = sum(work.bytes for work in works)
+        computing = transforms * speed.transform + _QUERY_SECONDS * len(works)
+        found["analyse"] = {"seconds": computing + _line(speed, moved, _QUERY_ROUNDS * len(works)), "bytes": moved}
+    if job.train is not None:
+        plan = vfl.plan(asked.train_spec(job), rows, job.score.receiver if job.score else None)
+        slower = (1 - _TRAIN_TRANSFERS) * speed.transform / REFERENCE.transform
+        slower += _TRAIN_TRANSFERS * REFERENCE.transfers / speed.transfers
+        passes = min(plan.passes, _TRAIN_PASSES)
+        line = _line(speed, passes * plan.bytes_each_pass, passes * _TRAIN_ROUNDS)
+        found["train"] = {"seconds": plan.seconds * slower + line, "bytes": plan.passes * plan.bytes_each_pass}
+    return found
+
+
+def _line(speed: Calibration, moved: int, rounds: int) -> float:
+    """Seconds on the link."""
+    return moved / speed.bandwidth + rounds * speed.round_trip
