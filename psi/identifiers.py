@@ -19,11 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from party.errors import DataError, InternalError, UsageError
 from psi.normalise import NORMALISERS, KeyColumn, Normaliser
+from psi.phones import known_region
 
 __all__ = ["NORMALISATION", "Batch", "Counts", "Identifiers", "KeyColumn", "from_items", "from_scan", "settings_digest"]
+
+Rows = npt.NDArray[np.int64]
 
 NORMALISATION = 1
 CHUNK = 65_536
@@ -35,8 +39,8 @@ class Batch:
     """One chunk: identifier i is data[offsets[i]:offsets[i + 1]]; rows[i] its row in the table. Not yet distinct."""
 
     data: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
+    offsets: Rows
+    rows: Rows
 
 
 @dataclass(frozen=True)
@@ -49,51 +53,69 @@ class Counts:
 
 
 class Identifiers:
-    """The identifiers of a table: a source that can be read more than once."""
+    """The identifiers of a table: a source that can be read more than once, as a resumed run does.
 
-    def __init__(self, read: Callable[[], Iterator[tuple[list[bytes], npt.NDArray[np.int64], Counts]]], settings: bytes,
-                 duplicates: str) -> None:  # fmt: skip
-        self._read = read
+    settings: digest of rules and version, 32 bytes, to be equal on both sides. duplicates: what equal identifiers mean,
+    "error", "first" (the first row stands for all) or "all" (each row stands for itself).
+    """
+
+    def __init__(self, read: Callable[[], Iterator[_Piece]], settings: bytes, duplicates: str) -> None:
         self.settings = settings
         self.duplicates = duplicates
+        self._read = read
         self._counts: Counts | None = None
         self._left_out = np.empty(0, dtype=np.int64)
 
-    def without(self, rows: npt.NDArray[np.int64]) -> Identifiers:
-        """The same source without these rows of the table."""
+    def without(self, rows: Rows) -> Identifiers:
+        """The same source without these rows of the table; the counts stay those of the whole."""
         found = Identifiers(self._read, self.settings, self.duplicates)
         found._left_out = np.union1d(self._left_out, rows)
         return found
 
     def batches(self) -> Iterator[Batch]:
         """Every batch has CHUNK identifiers, the last one fewer; the same content each time."""
-        items: list[bytes] = []
-        rows = np.empty(0, dtype=np.int64)
-        counts = Counts(0)
-        for more, numbers, seen in self._read():
-            keep = ~np.isin(numbers, self._left_out)
-            items += [item for item, kept in zip(more, keep, strict=True) if kept]
-            rows = np.concatenate([rows, numbers[keep]])
-            counts = seen
-            while len(items) >= CHUNK:
-                yield _packed(items[:CHUNK], rows[:CHUNK])
-                items, rows = items[CHUNK:], rows[CHUNK:]
-        if items:
-            yield _packed(items, rows)
+        waiting: list[tuple[pa.Array, Rows]] = []
+        ready, counts = 0, Counts(0)
+        for piece in self._read():
+            items, rows, counts = piece
+            if len(self._left_out):
+                keep = ~np.isin(rows, self._left_out)
+                items, rows = items.filter(pa.array(keep)), rows[keep]
+            waiting.append((items, rows))
+            ready += len(rows)
+            while ready >= CHUNK:
+                yield _taken(waiting, CHUNK)
+                ready -= CHUNK
+        if ready:
+            yield _taken(waiting, ready)
         self._counts = counts
 
     @property
     def counts(self) -> Counts:
-        """What was read, once `batches` has been read to its end."""
+        """What was read, once `batches` has been read to its end; InternalError before."""
         if self._counts is None:
             raise InternalError("identifiers are counted when all were read")
         return self._counts
 
 
-def _packed(items: list[bytes], rows: npt.NDArray[np.int64]) -> Batch:
-    offsets = np.zeros(len(items) + 1, dtype=np.int64)
-    np.cumsum([len(item) for item in items], out=offsets[1:])
-    return Batch(np.frombuffer(b"".join(items), dtype=np.uint8), offsets, rows)
+_Piece = tuple[pa.Array, Rows, Counts]  # binary without nulls, their rows, and what has been read so far
+
+
+def _taken(waiting: list[tuple[pa.Array, Rows]], count: int) -> Batch:
+    """The first `count` of what waits, as one batch."""
+    items, rows = [], []
+    while count:
+        array, numbers = waiting.pop(0)
+        items.append(array[:count])
+        rows.append(numbers[:count])
+        if len(numbers) > count:
+            waiting.insert(0, (array[count:], numbers[count:]))
+        count -= len(items[-1])
+    whole = pa.concat_arrays(items)
+    _, ends, content = whole.buffers()
+    offsets = np.frombuffer(ends, dtype=np.int32)[whole.offset : whole.offset + len(whole) + 1].astype(np.int64)
+    data = np.frombuffer(content, dtype=np.uint8)[offsets[0] : offsets[-1]] if content else np.empty(0, np.uint8)
+    return Batch(data, offsets - offsets[0], np.concatenate(rows))
 
 
 def settings_digest(rules: Sequence[str]) -> bytes:
@@ -105,42 +127,42 @@ def from_items(items: Sequence[bytes]) -> Identifiers:
     """Identifiers that are already normalised and distinct: for tests, and for callers with their own rules."""
     if len(set(items)) != len(items):
         raise DataError("the identifiers are not distinct")
-    listed = list(items)
-    return Identifiers(
-        lambda: iter([(listed, np.arange(len(listed), dtype=np.int64), Counts(len(listed)))]),
-        settings_digest(["bytes"]),
-        "error",
-    )
+    whole = pa.array(list(items), pa.binary())
+    rows = np.arange(len(items), dtype=np.int64)
+    return Identifiers(lambda: iter([(whole, rows, Counts(len(items)))]), settings_digest(["bytes"]), "error")
 
 
 def from_scan(
     scan: Callable[[], Iterable[pa.RecordBatch]], key: Sequence[KeyColumn], *, duplicates: str = "error"
 ) -> Identifiers:
-    """The key columns of a table, normalised batch by batch each time they are read."""
+    """The key columns of a table, normalised batch by batch each time they are read.
+
+    Raises UsageError for an unknown rule, a region that is unknown, an unknown `duplicates`; when read, DataError for a
+    key column that is not there, of numbers with a fraction, or of a type that a rule does not read.
+    """
     if not key:
         raise UsageError("a key has at least one column")
     if duplicates not in _DUPLICATES:
         raise UsageError(f"`duplicates: {duplicates}` is none of {', '.join(_DUPLICATES)}")
     rules = [_rule(column) for column in key]
-    heads = [_sized(column.normalise.encode()) for column in key]
 
-    def read() -> Iterator[tuple[list[bytes], npt.NDArray[np.int64], Counts]]:
+    def read() -> Iterator[_Piece]:
         total = nulls = failures = 0
         for batch in scan():
             for column in key:
                 if column.name not in batch.schema.names:
                     raise DataError(f"the table has no key column {column.name}")
-            columns = [rule(batch.column(column.name), column) for rule, column in zip(rules, key, strict=True)]
+            columns = [batch.column(column.name) for column in key]
+            encoded = _encoded([rule(*pair) for rule, *pair in zip(rules, columns, key, strict=True)], key)
+            there = np.asarray(encoded.is_valid().to_numpy(zero_copy_only=False))
             missing = np.zeros(batch.num_rows, dtype=np.bool_)
-            for column in key:
-                missing |= np.asarray(batch.column(column.name).is_null().to_numpy(zero_copy_only=False))
-            encoded = _encoded(columns, heads)
-            places = [place for place, item in enumerate(encoded) if item is not None]
-            nulls += int(missing.sum())
-            failures += batch.num_rows - len(places) - int(missing.sum())
-            rows = np.array(places, dtype=np.int64) + total
+            for values in columns:
+                missing |= np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+            rows = np.flatnonzero(there) + total
             total += batch.num_rows
-            yield [item for item in encoded if item is not None], rows, Counts(total, nulls, failures)
+            nulls += int(missing.sum())
+            failures += int((~there & ~missing).sum())
+            yield (encoded if there.all() else encoded.drop_null()), rows, Counts(total, nulls, failures)
 
     return Identifiers(read, settings_digest([column.normalise for column in key]), duplicates)
 
@@ -151,20 +173,20 @@ def _rule(column: KeyColumn) -> Normaliser:
         raise UsageError(
             f"column {column.name}: `normalise: {column.normalise}` is unknown", hint=f"one of {', '.join(NORMALISERS)}"
         )
+    if column.normalise == "phone" and column.region is not None and not known_region(column.region):
+        raise UsageError(f"column {column.name}: region {column.region} is unknown", hint="two capitals, such as GB")
     return rule
 
 
-def _sized(content: bytes) -> bytes:
-    return len(content).to_bytes(4, "big") + content
-
-
-def _encoded(columns: list[list[bytes | None]], heads: list[bytes]) -> list[bytes | None]:
-    """Each row's identifier, or None when any part is None."""
-    if len(columns) == 1:
-        head = heads[0]
-        return [None if value is None else head + _sized(value) for value in columns[0]]
-    out: list[bytes | None] = []
-    for values in zip(*columns, strict=True):
-        parts = [head + _sized(value) for head, value in zip(heads, values, strict=True) if value is not None]
-        out.append(b"".join(parts) if len(parts) == len(heads) else None)
-    return out
+def _encoded(columns: Sequence[pa.Array], key: Sequence[KeyColumn]) -> pa.Array:
+    """Each row's identifier, binary; null where any part is."""
+    parts: list[pa.Array | pa.Scalar] = []
+    for values, column in zip(columns, key, strict=True):
+        rule = column.normalise.encode()
+        sizes = np.asarray(pc.fill_null(pc.binary_length(values), 0).to_numpy(zero_copy_only=False))
+        lengths = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(4), len(values), [None, pa.py_buffer(sizes.astype(">u4"))]
+        )
+        head = pa.scalar(len(rule).to_bytes(4, "big") + rule)
+        parts += [head, lengths.cast(pa.binary()), values.cast(pa.binary())]
+    return pc.binary_join_element_wise(*parts, pa.scalar(b""))

@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from dataclasses import dataclass
+
+import numpy as np
 import phonenumbers
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from party.errors import DataError, UsageError
-from psi import Identifiers, KeyColumn, from_batches, from_items, settings_digest
-from psi.normalise import _country, _is_final, _one_phone
+from party.errors import DataError, InternalError, UsageError
+from psi import Identifiers, KeyColumn, from_items, from_scan, phones, settings_digest
+from psi.identifiers import CHUNK, Counts
+from psi.normalise import NORMALISERS, ONE, one_phone
+
+
+@dataclass
+class Found:
+    """All that a source gives."""
+
+    items: list[bytes]
+    rows: np.ndarray
+    settings: bytes
+    counts: Counts
+
+
+def everything(source: Identifiers) -> Found:
+    batches = list(source.batches())
+    items = [
+        batch.data[start:end].tobytes()
+        for batch in batches
+        for start, end in itertools.pairwise(batch.offsets.tolist())
+    ]
+    rows = np.concatenate([np.empty(0, np.int64), *(batch.rows for batch in batches)])
+    assert all(batch.offsets[0] == 0 and batch.offsets[-1] == len(batch.data) for batch in batches)
+    assert all(len(batch.rows) == CHUNK for batch in batches[:-1])
+    return Found(items, rows, source.settings, source.counts)
+
+
+def scanned(batches: list[pa.RecordBatch], key: list[KeyColumn], duplicates: str = "error") -> Found:
+    return everything(from_scan(lambda: batches, key, duplicates=duplicates))
 
 
 def one(
     values: list[object], rule: str, region: str | None = None, kind: pa.DataType | None = None
 ) -> list[bytes | None]:
-    """Each value's identifier by itself, the prefix of rule and length cut off."""
-    out: list[bytes | None] = []
-    for value in values:
-        batch = pa.record_batch({"k": pa.array([value], kind or (pa.string() if not isinstance(value, int) else None))})
-        found = from_batches([batch], [KeyColumn("k", rule, region)]).items
-        out.append(found[0][4 + len(rule) + 4 :] if found else None)
-    return out
+    """Each value's identifier, the prefix of rule and length cut off; and the same for each value by itself."""
+
+    def all_of(some: list[object]) -> list[bytes | None]:
+        column = pa.array(some, kind or (pa.string() if not isinstance(some[0], int) else None))
+        found = scanned([pa.record_batch({"k": column})], [KeyColumn("k", rule, region)])
+        out: list[bytes | None] = [None] * len(some)
+        for item, row in zip(found.items, found.rows, strict=True):
+            out[row] = item[4 + len(rule) + 4 :]
+        return out
+
+    together = all_of(values)
+    assert together == [all_of([value])[0] for value in values]
+    return together
 
 
 def table(**columns: list[object]) -> pa.RecordBatch:
     return pa.record_batch({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def read(batch: pa.RecordBatch, *names: str, duplicates: str = "error") -> Identifiers:
-    return from_batches([batch], [KeyColumn(name) for name in names], duplicates=duplicates)
+def read(batch: pa.RecordBatch, *names: str, duplicates: str = "error") -> Found:
+    return scanned([batch], [KeyColumn(name) for name in names], duplicates=duplicates)
 
 
 def test_text_is_composed_and_trimmed_and_keeps_its_case() -> None:
@@ -62,27 +101,6 @@ def test_impossible_phones_never_match() -> None:
 
 def test_an_italian_leading_zero_stays() -> None:
     assert one(["+390612345678", "06 1234 5678"], "phone", "IT") == [b"+390612345678"] * 2
-
-
-CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
-
-
-@settings(max_examples=600, deadline=None, derandomize=True)
-@given(st.sampled_from(CODES), st.from_regex(r"[0-9]{4,12}", fullmatch=True))
-def test_the_fast_path_for_clean_numbers_equals_parsing(code: int, national: str) -> None:
-    value = f"+{code}{national}"
-    fast = _one_phone(value, "GB")
-    if 8 <= len(value) <= 16 and _is_final(value):
-        parsed = phonenumbers.parse(value, "GB")
-        assert phonenumbers.is_possible_number(parsed)
-        assert phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164) == value
-        assert fast == value.encode()
-
-
-def test_the_fast_path_is_taken_for_ordinary_numbers() -> None:
-    assert all(_is_final(number) for number in ("+447900123456", "+12025550123", "+4915112345678", "+33612345678"))
-    assert not _is_final("+4407900123456")
-    assert _country(44) is not None and _country(999) is None
 
 
 def test_emails() -> None:
@@ -123,17 +141,17 @@ def test_integers_from_text_and_from_whole_numbers_agree() -> None:
 def test_float_keys_are_refused(rule: str) -> None:
     batch = pa.record_batch({"k": pa.array([447900123456.0])})
     with pytest.raises(DataError, match="lost digits"):
-        from_batches([batch], [KeyColumn("k", rule, "GB")])
+        scanned([batch], [KeyColumn("k", rule, "GB")])
 
 
 def test_whole_numbers_are_not_text() -> None:
     with pytest.raises(DataError, match="reads text"):
-        from_batches([pa.record_batch({"k": pa.array([1])})], [KeyColumn("k", "phone", "GB")])
+        scanned([pa.record_batch({"k": pa.array([1])})], [KeyColumn("k", "phone", "GB")])
 
 
 def test_composite_keys_are_unambiguous() -> None:
     found = read(table(a=["ab", "a", "", "abc"], b=["c", "bc", "abc", ""]), "a", "b")
-    assert len(set(found.items)) == 2 and found.rows.tolist() == [0, 1] and found.failures == 2
+    assert len(set(found.items)) == 2 and found.rows.tolist() == [0, 1] and found.counts.failures == 2
 
 
 @given(st.lists(st.tuples(st.text(max_size=6), st.text(max_size=6)), max_size=20))
@@ -146,54 +164,65 @@ def test_two_identifiers_are_equal_only_when_all_normalised_parts_are(pairs: lis
 
     pairs = [pair for pair in pairs if all("\ud800" > char or char > "\udfff" for char in "".join(pair))]
     found = read(table(a=[a for a, _ in pairs], b=[b for _, b in pairs]), "a", "b", duplicates="first")
-    assert len(found.items) == len({(plain(a), plain(b)) for a, b in pairs if plain(a) and plain(b)})
+    assert len(set(found.items)) == len({(plain(a), plain(b)) for a, b in pairs if plain(a) and plain(b)})
 
 
 def test_the_rule_is_part_of_the_identifier_and_of_the_settings() -> None:
     batch = table(k=["12"])
-    as_text = from_batches([batch], [KeyColumn("k", "text")])
-    as_number = from_batches([batch], [KeyColumn("k", "integer")])
+    as_text = scanned([batch], [KeyColumn("k", "text")])
+    as_number = scanned([batch], [KeyColumn("k", "integer")])
     assert as_text.items != as_number.items and as_text.settings != as_number.settings
     assert settings_digest(["text", "name"]) != settings_digest(["name", "text"])
 
 
 def test_regions_and_column_names_may_differ_between_the_sides() -> None:
-    ours = from_batches([table(phone=["07900123456"])], [KeyColumn("phone", "phone", "GB")])
-    theirs = from_batches([table(msisdn=["+447900123456"])], [KeyColumn("msisdn", "phone", "FR")])
+    ours = scanned([table(phone=["07900123456"])], [KeyColumn("phone", "phone", "GB")])
+    theirs = scanned([table(msisdn=["+447900123456"])], [KeyColumn("msisdn", "phone", "FR")])
     assert ours.items == theirs.items and ours.settings == theirs.settings
 
 
 def test_missing_and_unreadable_keys_are_counted_and_never_match() -> None:
     batches = [table(k=["+447900123456", None, "junk"]), table(k=[None, "+447900123457"])]
-    found = from_batches(batches, [KeyColumn("k", "phone", "GB")])
-    assert (found.total, found.nulls, found.failures, found.duplicates) == (5, 2, 1, 0)
+    found = scanned(batches, [KeyColumn("k", "phone", "GB")])
+    assert found.counts == Counts(5, 2, 1)
     assert found.rows.tolist() == [0, 4]
 
 
 def test_a_missing_part_of_a_composite_key_is_a_missing_key() -> None:
     found = read(table(a=["x", None, "y"], b=["1", "2", None]), "a", "b")
-    assert (found.nulls, found.failures, found.rows.tolist()) == (2, 0, [0])
+    assert (found.counts, found.rows.tolist()) == (Counts(3, 2, 0), [0])
 
 
-def test_repeated_keys_are_an_error_that_names_rows_and_no_value() -> None:
-    batch = table(k=["secretkey", "b", "secretkey", "b", "secretkey"])
-    with pytest.raises(DataError) as caught:
-        read(batch, "k")
-    assert "3 rows" in caught.value.message and "2, 3, 4" in caught.value.message
-    assert "secretkey" not in str(caught.value.as_dict())
-    found = read(batch, "k", duplicates="first")
-    assert found.rows.tolist() == [0, 1] and found.duplicates == 3
+def test_repeated_keys_are_all_given_and_left_to_the_protocol() -> None:
+    found = read(table(k=["a", "b", "a"]), "k", duplicates="first")
+    assert found.rows.tolist() == [0, 1, 2] and found.items[0] == found.items[2]
+
+
+def test_rows_can_be_left_out_and_counts_stay_those_of_the_table() -> None:
+    source = from_scan(lambda: [table(k=["a", None, "b"]), table(k=["c", "d"])], [KeyColumn("k")])
+    rest = everything(source.without(np.array([2, 4])).without(np.array([0])))
+    assert rest.rows.tolist() == [3] and rest.counts == Counts(5, 1, 0)
+    with pytest.raises(InternalError, match="counted"):
+        _ = source.counts
+
+
+@pytest.mark.parametrize("size", [1, 1000, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK + 5])
+def test_chunks_are_whole_however_the_table_is_cut(size: int) -> None:
+    values = pa.array([f"v{number}" for number in range(size)])
+    cuts = [0, size // 7, size // 3, size]
+    batches = [pa.record_batch({"k": values[a:b]}) for a, b in itertools.pairwise(cuts)]
+    cut, whole = (scanned(list(some), [KeyColumn("k")]) for some in (batches, [pa.record_batch({"k": values})]))
+    assert cut.items == whole.items and cut.rows.tolist() == whole.rows.tolist() == list(range(size))
 
 
 def test_what_is_not_available_or_unknown_is_refused() -> None:
     batch = table(k=["x"])
-    for duplicates, text in (("all", "not available"), ("some", "neither")):
-        with pytest.raises(UsageError, match=text):
-            read(batch, "k", duplicates=duplicates)
+    with pytest.raises(UsageError, match="none of"):
+        read(batch, "k", duplicates="some")
     with pytest.raises(UsageError, match="unknown"):
-        from_batches([batch], [KeyColumn("k", "soundex")])
+        scanned([batch], [KeyColumn("k", "soundex")])
     with pytest.raises(UsageError, match="region"):
-        from_batches([batch], [KeyColumn("k", "phone", "Britain")])
+        scanned([batch], [KeyColumn("k", "phone", "Britain")])
     with pytest.raises(DataError, match="no key column"):
         read(batch, "other")
     with pytest.raises(UsageError, match="at least one"):
@@ -205,10 +234,113 @@ def test_what_is_not_available_or_unknown_is_refused() -> None:
 def test_dictionary_and_large_text_columns_are_read() -> None:
     values = ["a", "b", None]
     for column in (pa.array(values).dictionary_encode(), pa.array(values, pa.large_string())):
-        found = from_batches([pa.record_batch({"k": column})], [KeyColumn("k")])
-        assert found.items == read(table(k=["a", "b"]), "k").items and found.nulls == 1
+        found = scanned([pa.record_batch({"k": column})], [KeyColumn("k")])
+        assert found.items == read(table(k=["a", "b"]), "k").items and found.counts.nulls == 1
 
 
 def test_an_empty_table_has_no_identifiers() -> None:
     found = read(table(k=[]), "k")
     assert found.items == [] and found.rows.shape == (0,) and found.rows.dtype.kind == "i"
+
+
+# --- the quick paths against the rules one by one --------------------------------------------------------------------
+
+CHARACTERS = st.text(
+    st.one_of(
+        st.sampled_from(" \t\n\x0b\x1c\x1f\x85\xa0\u2003\u3000'@.-+_09aZ\u0301\u00e9\u00df\u0130\u0667\uff10\x00\x01"),
+        st.characters(exclude_categories=["Cs"]),
+    ),
+    max_size=14,
+)
+
+
+@pytest.mark.parametrize("rule", sorted(ONE))
+@given(values=st.lists(st.one_of(st.none(), CHARACTERS), max_size=12))
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_a_batch_equals_the_rule_one_by_one(rule: str, values: list[str | None]) -> None:
+    made = NORMALISERS[rule](pa.array(values, pa.string()), KeyColumn("k", rule, "GB" if rule == "phone" else None))
+    wanted = [None if value is None else ONE[rule](value, "GB") for value in values]
+    assert [None if item is None else bytes(item) for item in made.to_pylist()] == wanted
+
+
+NUMERIC = st.from_regex(r"[ \t]?[+-]{0,2}0{0,3}[0-9]{0,6}\.?[0-9]?[ \n]?", fullmatch=True)
+MAIL = st.from_regex(r" ?[A-Za-z.+ \x01@]{0,6}@?[A-Za-z.\- @\u00fc]{0,8}\.{0,2} ?", fullmatch=True)
+
+
+@given(values=st.lists(st.one_of(NUMERIC, MAIL), max_size=30))
+@settings(deadline=None, derandomize=True, max_examples=300)
+def test_numbers_and_mails_equal_the_rule_one_by_one(values: list[str]) -> None:
+    for rule in ("integer", "email"):
+        made = NORMALISERS[rule](pa.array(values, pa.string()), KeyColumn("k", rule))
+        assert [item and bytes(item) for item in made.to_pylist()] == [ONE[rule](value, None) for value in values]
+
+
+SEPARATORS = [" ", "-", ".", "(", ")", " ) "]
+
+
+def written(region: str, rng: random.Random) -> str:
+    """A number as somebody of this region may have written it, right or wrong."""
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
+    examples = [phonenumbers.example_number_for_type(region, kind) for kind in (0, 1, 3, 4)]
+    national = [phonenumbers.national_significant_number(example) for example in examples if example]
+    if national and rng.random() < 0.5:
+        digits = list(rng.choice(national))
+        for _ in range(rng.choice([0, 1, 2, 4])):
+            digits[rng.randrange(len(digits))] = rng.choice("0123456789")
+        digits = digits[: len(digits) - (rng.random() < 0.2)] + [rng.choice("0123456789")] * (rng.random() < 0.2)
+    else:
+        digits = [rng.choice("0123456789") for _ in range(rng.randrange(1, 18))]
+    code = str(metadata.country_code)
+    national_prefix = metadata.national_prefix or "0"
+    front = ["", "", "0", national_prefix, "00" + code, "+" + code, code, f"+{code}0", "+", "00", "011", f"(+{code})"]
+    value = rng.choice(front) + "".join(digits)
+    if rng.random() < 0.4:
+        value = "".join(char + (rng.choice(SEPARATORS) if rng.random() < 0.25 else "") for char in value)
+    if rng.random() < 0.05:
+        value += rng.choice([" ext 5", "x12", "a", " ", "\u00a0", "#", ";ext=3", "/5", "+", ","])
+    return value
+
+
+def compare_phones(each: int, seed: int) -> tuple[int, int]:
+    """How many of how many numbers took the quick path; all of them equal to the library's reading."""
+    rng, quick, total = random.Random(seed), 0, 0
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
+        values = [written(region, rng) for _ in range(each)]
+        forms, read_here, found = phones.read(pa.array(values, pa.string()), region)
+        for value, form, known, good in zip(values, forms.to_pylist(), read_here, found, strict=True):
+            total += 1
+            quick += bool(known)
+            if known:
+                assert one_phone(value, region) == (form.encode() if good else None), (region, value)
+    return quick, total
+
+
+def test_quickly_read_phones_of_every_region_equal_the_library() -> None:
+    quick, total = compare_phones(40, 1)
+    assert quick > total / 2
+
+
+@pytest.mark.slow
+def test_quickly_read_phones_of_every_region_equal_the_library_a_million_times() -> None:
+    assert sum(compare_phones(1000, seed)[1] for seed in range(2, 7)) > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "region"),
+    [
+        ("+44 7900 123456", "GB"),
+        ("07900-123456", "GB"),
+        ("0044 7900 123456", "GB"),
+        ("447900123456", "GB"),
+        ("(020) 7946 0958", "GB"),
+        ("1 (202) 555-0123", "US"),
+        ("202.555.0123", "US"),
+        ("011 44 7900 123456", "US"),
+        ("+33 6 12 34 56 78", None),
+        ("06 12 34 56 78", "FR"),
+        ("0151 12345678", "DE"),
+    ],
+)
+def test_ordinary_ways_of_writing_a_number_take_the_quick_path(value: str, region: str | None) -> None:
+    forms, read_here, found = phones.read(pa.array([value]), region)
+    assert read_here.all() and found.all() and forms.to_pylist()[0].encode() == one_phone(value, region)
