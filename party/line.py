@@ -197,18 +197,24 @@ class Line:
 
     def _write_loop(self) -> None:
         beat = min(limits.HEARTBEAT_SECONDS, self.silence / 5)
+        wrote = time.monotonic()
         try:
             while True:
                 with self._changed:
-                    if not self._outbox and not self._finishing and not self._aborted:
-                        self._changed.wait(beat)
+                    due = wrote + beat - time.monotonic()
+                    if not self._outbox and not self._finishing and not self._aborted and due > 0:
+                        self._changed.wait(due)
                     if self._aborted or (self._finishing and not self._outbox):
                         break
                     if self._writing:
-                        continue  # `put` writes: no need for a heartbeat
+                        wrote = time.monotonic()  # `put` writes: no need for a heartbeat
+                        continue
+                    if not self._outbox and time.monotonic() < wrote + beat:
+                        continue  # woken for another reason: a frame has come, somebody reads
                     self._writing = True
                     frame = self._outbox.popleft() if self._outbox else _BEAT
                 self._transport.write(frame)
+                wrote = time.monotonic()
                 with self._changed:
                     self._writing = False
                     if frame is not _BEAT:

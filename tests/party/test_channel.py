@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -349,6 +349,21 @@ def test_a_silent_peer_is_noticed_and_a_computing_one_is_not() -> None:
     bank, telco = memory_pair(silence=0.3)
     with pytest.raises(DeadlineExceeded, match="is there but sent nothing"):
         bank.recv(Number, timeout=1.0)  # the other side does nothing at all, its threads send heartbeats
+    run_pair(bank.close, telco.close)
+
+
+def test_two_idle_sides_do_not_answer_heartbeats_with_heartbeats() -> None:
+    class Counting(CutTransport):
+        frames = 0
+
+        def write(self, frame: Any) -> None:
+            Counting.frames += 1
+            super().write(frame)
+
+    bank, telco = memory_pair(silence=2.5, wrap=lambda inner: Counting(inner, 1000))
+    with pytest.raises(DeadlineExceeded):
+        bank.recv(Number, timeout=2.2)  # a heartbeat each half second, from either side
+    assert 2 <= Counting.frames <= 6
     run_pair(bank.close, telco.close)
 
 
