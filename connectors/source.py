@@ -23,6 +23,8 @@ from party.errors import DataError, FileError, TallyError, UsageError
 
 __all__ = ["BATCH_ROWS", "Bound", "Declared", "Field", "Source", "Stamp"]
 
+_REMEDY = "correct the table, or what party.yaml declares of this column"
+
 BATCH_ROWS = 65536
 
 
@@ -153,7 +155,13 @@ class Source(ABC):
         waiting: list[pa.RecordBatch] = []
         held = 0
         for batch in self._watched(columns, batch_rows):
-            arrays = [convert(batch.column(place), self._kind(name), name, row) for place, name in enumerate(columns)]
+            kinds = [self._kind(name) for name in columns]
+            try:
+                arrays = [convert(batch.column(n), kinds[n], name, row) for n, name in enumerate(columns)]
+            except DataError as error:  # the same error, which has no other behind it that holds a value
+                error.message = f"{self.label}: {error.message}"
+                error.args, error.hint = (error.message,), error.hint or _REMEDY
+                raise
             row += batch.num_rows
             waiting.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
             held += batch.num_rows

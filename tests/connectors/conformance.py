@@ -64,6 +64,7 @@ class SourceConformance(ABC):
         with pytest.raises(DataError, match=f"row {row}, column 'v': .*{what}") as caught:
             source.read(["v"])
         assert caught.value.exit_code == 6
+        assert caught.value.message.startswith(f"{source.label}: ") and caught.value.hint
         text = f"{caught.value} {caught.value.hint or ''}"
         assert caught.value.__context__ is None or not str(caught.value.__context__)
         secret = str(values[row - 1])
