@@ -1,8 +1,9 @@
 """Append-only lists of sealed entries, each of several parts: how an alignment keeps what is too large for one record.
 
-An entry is there whole or not at all: one cut off by a crash is gone when the journal is opened again. `append`
-returns when the entry is on disk. Parts are sealed one by one (AES-256-GCM, a random nonce each, bound to journal,
-place and part), so that one part can be read without the others.
+An entry is there whole or not at all: when a journal is opened again, everything from the first entry on that a
+crash has cut off or left without its content is gone. Parts are sealed one by one (AES-256-GCM, a random nonce each,
+bound to journal, place and part), so that one part can be read without the others. A killed process loses nothing
+that `append` has taken; a power cut loses what was not synced since: `sync`, or saving a record of the same store.
 
 File: entries one behind the other; an entry is the number of parts and their sealed lengths (4 bytes each, little
 endian), then the sealed parts.
@@ -37,11 +38,15 @@ class Journal(Protocol):
     def __len__(self) -> int: ...
 
     def append(self, parts: Sequence[Part]) -> None:
-        """Add one entry; returns when it is on disk. InternalError when it cannot be written: then it is not there."""
+        """Add one entry. InternalError when it cannot be written: then it is not there."""
         ...
 
     def read(self, entry: int, part: int = 0) -> bytes:
         """One part of one entry. InternalError when it was changed."""
+        ...
+
+    def sync(self) -> None:
+        """Return when all entries are on disk."""
         ...
 
     def close(self) -> None:
@@ -65,6 +70,9 @@ class MemoryJournal:
     def read(self, entry: int, part: int = 0) -> bytes:
         """One part of one entry."""
         return self._entries[entry][part]
+
+    def sync(self) -> None:
+        """Nothing to do."""
 
     def close(self) -> None:
         """Nothing to release: another opening of the same journal sees the same entries."""
@@ -90,7 +98,7 @@ class SealedJournal:
         return len(self._places)
 
     def append(self, parts: Sequence[Part]) -> None:
-        """Seal, write, sync."""
+        """Seal and write."""
         sealed = []
         for number, part in enumerate(parts):
             nonce = secrets.token_bytes(12)
@@ -100,12 +108,8 @@ class SealedJournal:
         head = struct.pack(f"<I{len(lengths)}I", len(lengths), *lengths)
         try:
             _write_all(self._file, [head, *sealed], self._end)
-            os.fdatasync(self._file)
         except OSError as error:
-            raise InternalError(
-                f"the alignment's journal {self._name} cannot be written: {error.strerror}",
-                hint="make room on the disk and run the same command again",
-            ) from None
+            raise self._unwritten(error) from None
         self._places.append(_parts(self._end + len(head), lengths))
         self._end += len(head) + sum(lengths)
 
@@ -114,9 +118,14 @@ class SealedJournal:
         try:
             return self._open(entry, part)
         except InvalidTag:
-            raise InternalError(
-                f"the alignment's journal {self._name} is broken: start a new run", hint="run again with --new"
-            ) from None
+            raise self._broken() from None
+
+    def sync(self) -> None:
+        """Return when all entries are on disk."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._unwritten(error) from None
 
     def close(self) -> None:
         """Close the file."""
@@ -143,21 +152,27 @@ class SealedJournal:
             if after > size:
                 break
             self._places.append(_parts(at + 4 + 4 * count, lengths))
+            try:
+                for part in range(count):
+                    self._open(len(self) - 1, part)
+            except InvalidTag:
+                if at == 0:  # another run's journal, or another key: nothing of it may be cut off
+                    raise self._broken() from None
+                self._places.pop()
+                break
             at = after
-        return self._without_unsynced_tail(at)
+        return at
 
-    def _without_unsynced_tail(self, end: int) -> int:
-        """A power cut may leave the last entry at its full length without its content: then it is not there."""
-        if not self._places:
-            return end
-        try:
-            for part in range(len(self._places[-1])):
-                self._open(len(self) - 1, part)
-        except InvalidTag:
-            start = self._places[-1][0][0] - 4 - 4 * len(self._places[-1])
-            self._places.pop()
-            return start
-        return end
+    def _broken(self) -> InternalError:
+        return InternalError(
+            f"the alignment's journal {self._name} is broken: start a new run", hint="run again with --new"
+        )
+
+    def _unwritten(self, error: OSError) -> InternalError:
+        return InternalError(
+            f"the alignment's journal {self._name} cannot be written: {error.strerror}",
+            hint="make room on the disk and run the same command again",
+        )
 
     def _bound_to(self, entry: int, part: int) -> bytes:
         return self._label + struct.pack("<QI", entry, part)

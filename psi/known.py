@@ -87,12 +87,13 @@ def split(pairs: Words) -> tuple[Rows, Rows]:
 
 
 def save(journal: Journal, known: Known) -> None:
-    """As one entry."""
+    """As one entry, on disk."""
     head = _HEAD.pack(known.receiver, known.next_ours, known.next_theirs)
     parts: list[bytes | np.ndarray] = [head]
     for table in (known.ours, known.theirs, known.own):
         parts += [table.rows, table.places]
     journal.append([*parts, known.pairs])
+    journal.sync()
 
 
 def load(journal: Journal) -> Known:

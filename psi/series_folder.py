@@ -164,6 +164,7 @@ class SeriesFolder:
         spent, mark = self._root().journal("spent"), _mark(run.terms.run).encode()
         if mark not in {spent.read(entry, 0) for entry in range(len(spent))}:
             spent.append([mark, count.to_bytes(8, "little")])
+            spent.sync()
 
     def _discard(self) -> None:
         """Destroy an old series: its key first."""

@@ -35,7 +35,8 @@ class Store(Protocol):
         ...
 
     def save(self, name: str, content: bytes) -> None:
-        """Write a record, once; returns when it is on disk. InternalError when there is one, or after `wipe`."""
+        """Write a record, once; returns when it is on disk, and with it all that the store's journals hold.
+        InternalError when there is one, or after `wipe`."""
         ...
 
     def journal(self, name: str) -> Journal:
@@ -145,9 +146,11 @@ class SealedStore:
             raise InternalError(f"the alignment's record {name!r} is broken: start a new run") from None
 
     def save(self, name: str, content: bytes) -> None:
-        """Seal, write, sync; once per name."""
+        """Sync the journals; seal, write, sync; once per name."""
         if self._path(name).exists() or (self._folder / _WIPED).exists():
             raise _over()
+        for journal in self._open.values():
+            journal.sync()
         nonce = secrets.token_bytes(12)
         try:
             _write(self._path(name), nonce + self._cipher.encrypt(nonce, content, self._bound_to(name)))

@@ -361,7 +361,7 @@ def test_two_idle_sides_do_not_answer_heartbeats_with_heartbeats() -> None:
             super().write(frame)
 
     bank, telco = memory_pair(silence=2.5, wrap=lambda inner: Counting(inner, 1000))
-    threading.Event().wait(2.2)  # both compute: their reader threads take what comes; a heartbeat is due each half second
+    threading.Event().wait(2.2)  # both compute, their reader threads take what comes: a heartbeat each half second
     assert 2 <= Counting.frames <= 6
     run_pair(bank.close, telco.close)
 
