@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+from party import limits
 from party.canonical import canonical, digest, parse_canonical
 from party.catalogue import Catalogue
 from party.catalogue_wire import decode_catalogue, encode_catalogue
@@ -167,7 +168,7 @@ def job_digest(job: bytes) -> bytes:
 
 def greet(channel: Channel, program: str) -> Hello:
     """Step 1: compare versions; PeerRefused on both sides when they differ. One round, some 60 bytes each way."""
-    theirs = channel.swap(Hello(PROTOCOL, program, int(time.time())))
+    theirs = channel.swap(Hello(PROTOCOL, program, int(time.time())), limits.SETUP_SECONDS)
     if theirs.protocol != PROTOCOL:
         raise PeerRefused(
             f"{channel.peer} speaks version {theirs.protocol} of the protocol, we speak {PROTOCOL}",
@@ -186,7 +187,7 @@ def exchange_catalogues(channel: Channel, ours: Catalogue) -> Catalogue:
         decode_catalogue(content, channel.us)
     except PeerError as error:
         raise InternalError(error.message.replace("the peer's", "our")) from None
-    theirs = channel.swap(CatalogueMessage(content))
+    theirs = channel.swap(CatalogueMessage(content), limits.SETUP_SECONDS)
     return decode_catalogue(theirs.content, channel.peer)
 
 
@@ -210,7 +211,7 @@ def answer(channel: Channel, side: Side) -> Agreement:
     """Steps 3 to 8 on the other side: receive a proposal, decide by our own policy, sign. Raises as `propose`."""
     with channel.stage("agree"):
         # 3. Hear what the peer wants to run.
-        heard = channel.recv(Proposal)
+        heard = channel.recv(Proposal, limits.SETUP_SECONDS)
         if not heard.run or not all(c.isascii() and (c.isalnum() or c in "-_") for c in heard.run):
             raise PeerError("the name of a run has letters, digits, - and _ only")
         parse_canonical(heard.job, "the job")
@@ -245,7 +246,7 @@ def _agree(channel: Channel, side: Side, proposed: Proposed) -> Agreement:
     ours = Verdict(not missing, reasons, read, resume, policy.min_rows, policy.min_size, nonce)
     if missing:
         refused(us, reasons)
-    theirs = channel.swap(ours)
+    theirs = channel.swap(ours, limits.SETUP_SECONDS)
     if missing:
         raise PolicyRefused(
             f"our policy does not allow it: {reasons}", party=us,
@@ -282,7 +283,7 @@ def _agree(channel: Channel, side: Side, proposed: Proposed) -> Agreement:
     side.record.append("agreement", run=proposed.run, digest=digest_hex, peer=peer, initiator=proposed.initiator,
                        statement=statement.decode())  # fmt: skip
     signature = side.sign(statement)
-    their_signature = channel.swap(Signed(signature)).signature
+    their_signature = channel.swap(Signed(signature), limits.SETUP_SECONDS).signature
     # 8. Check the peer's.
     side.verify(statement, their_signature)
     signatures = (signature, their_signature) if proposed.initiator == us else (their_signature, signature)

@@ -123,10 +123,10 @@ class Channel:
         except PeerError as error:
             raise self._placed(error) from None
 
-    def swap(self, message: M) -> M:
+    def swap(self, message: M, timeout: float = limits.STAGE_SECONDS) -> M:
         """Send ours, receive theirs of the same kind: one round."""
         self.send(message)
-        return self.recv(type(message))
+        return self.recv(type(message), timeout)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

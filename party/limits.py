@@ -17,6 +17,7 @@ __all__ = [
     "OUTBOX_BYTES",
     "PENDING_SECONDS",
     "RUN_SECONDS",
+    "SETUP_SECONDS",
     "SILENCE_SECONDS",
     "STAGE_SECONDS",
     "STOP_SECONDS",
@@ -32,6 +33,7 @@ INBOX_BYTES = 512 << 20  # the same while we wait in `send`: a peer that floods 
 HEARTBEAT_SECONDS = 3.0  # an idle side says that it is alive
 SILENCE_SECONDS = 20.0  # nothing heard, heartbeat included: the peer is gone
 STAGE_SECONDS = 6 * 3600.0  # one wait for one message
+SETUP_SECONDS = 600.0  # the same before a run is agreed: nothing is computed there but the types of a new table
 RUN_SECONDS = 24 * 3600.0  # one worker of `tally serve`, from its first byte to its last
 CLOSE_SECONDS = 600.0  # the peer may still write its results when we are done
 CONNECT_SECONDS = 30.0  # dialling, the start of the peer's worker and the handshake together
