@@ -99,9 +99,9 @@ def text(result: dict[str, Any]) -> str:
     if model:
         metrics = ", ".join(f"{key} {_short(value)}" for key, value in model["metrics"].items())
         lines += ["", f"model {model['id']}: {metrics}"]
-        lines += [f"  {name:24} {value:+.4f}" for name, value in model["coefficients"].items()]
+        lines += [f"  {printable(name):24} {value:+.4f}" for name, value in model["coefficients"].items()]
     if result["scores"]:
-        lines += ["", f"scores: {result['scores']['path']}, {result['scores']['rows']} rows"]
+        lines += ["", f"scores: {printable(result['scores']['path'])}, {result['scores']['rows']} rows"]
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
     total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
     return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
@@ -118,8 +118,9 @@ def hidden_text(groups: int) -> str:
 def table_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
     """Rows as aligned text."""
     cells = [[_short(row[column]) for column in columns] for row in rows]
-    widths = [max(map(len, [column, *(row[place] for row in cells)])) for place, column in enumerate(columns)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *cells]]
+    names = [printable(column) for column in columns]
+    widths = [max(map(len, [name, *(row[place] for row in cells)])) for place, name in enumerate(names)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [names, *cells]]
     return "\n".join(line.rstrip() for line in lines)
 
 

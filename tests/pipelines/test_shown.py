@@ -1,0 +1,135 @@
+"""What people see of a run: result JSON, text, report, progress. A peer's or a table's words stay words."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from party.home import Home
+from party.ledger import Ledger
+from pipelines import results
+from pipelines.progress import Progress
+from pipelines.report import write_report
+from pipelines.runs import RunState, new_run_id
+
+EVIL = '<script>alert("x")</script>'
+RESULT: dict[str, Any] = {
+    "run": "r",
+    "job": "j",
+    "status": "done",
+    "rows": 200,
+    "queries": {"by_plan": [{"plan": EVIL, EVIL: 1, "n": None}, {"plan": "a&b'c\"", EVIL: 2, "n": "1.50"}]},
+    "statistics": {
+        "s": {
+            "sum": "12.50",
+            "mean": {EVIL: 1.0, "b": None},
+            "correlation": {"columns": [EVIL, "b"], "matrix": [[1.0, None], [None, 1.0]]},
+        }
+    },
+    "suppressed_groups": {"by_plan": 2},
+    "columns": {"by_plan": ["plan", EVIL, "n"]},
+    "model": {
+        "id": "m",
+        "metrics": {"auc": None, "ks": None, "log_loss": 0.5, "n_train": 3, "n_test": 0},
+        "coefficients": {EVIL: 0.25},
+        "intercept": None,
+    },
+    "scores": {"path": EVIL, "rows": 3},
+    "timings": {"connect": 0.1, "align": 1.0},
+    "bytes": {"sent": 10, "received": 20},
+    "details": {
+        "stages": [{"stage": EVIL, "seconds": 1.0, "sent": 1, "received": 2, "rounds": 1}],
+        "kernels": EVIL,
+        "alignment": {},
+    },
+}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and its text."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+        self.feed(content)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for name, value in attrs if name in ("href", "src") or name.startswith("on")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home.init(tmp_path / "bank", "bank")
+
+
+def kept(home: Home, result: dict[str, Any] | None, **status: Any) -> RunState:
+    state = RunState(home.state / "runs", new_run_id())
+    state.create(digest="ab" * 32, job=EVIL, peer="telco", ours=True)
+    state.update(**({"status": "done", "ended": 2e9, "started": 1.9e9} | status))
+    if result is not None:
+        state.put_json("result", result)
+    ledger = Ledger.open(home.state / "ledger.db")
+    ledger.append("disclosure", run=state.run, what=f"query.q.{EVIL}.count", to="telco", rows=3)
+    ledger.close()
+    return state
+
+
+def test_no_word_of_a_result_becomes_markup_in_the_report(home: Home) -> None:
+    page = Page(write_report(home, kept(home, RESULT)).read_text())
+    assert "script" not in page.tags and not page.links
+    assert page.text.count(EVIL) >= 8  # it is there, as text
+    assert "a&b'c\"" in page.text and "1.50" in page.text
+
+
+def test_a_run_that_failed_has_a_report_too(home: Home) -> None:
+    error = {"code": "data", "party": "telco", "stage": "align", "message": EVIL, "hint": EVIL}
+    page = Page(write_report(home, kept(home, None, status="failed", error=error)).read_text())
+    assert "script" not in page.tags and page.text.count(EVIL) >= 3
+
+
+def test_the_text_of_a_result_stands_on_lines_of_its_own() -> None:
+    wild = json.loads(json.dumps(RESULT).replace(json.dumps(EVIL)[1:-1], "\\u001b[31mx\\r\\ny"))
+    text = results.text(wild)
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+    assert "auc NULL" in text and "log_loss 0.5" in text
+    # two rows of a query stay two lines
+    table = results.table_text(["plan"], [{"plan": "a\nb"}, {"plan": "c"}])
+    assert len(table.splitlines()) == 3
+
+
+def test_a_result_is_one_json_document_whatever_it_holds() -> None:
+    assert json.loads(json.dumps(RESULT, ensure_ascii=False)) == RESULT
+    assert "NaN" not in json.dumps(RESULT)
+
+
+def test_progress_says_numbers_and_the_names_of_stages_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pipelines.progress.time.monotonic", lambda: now[0])
+    progress = Progress()
+    progress.stage("align")
+    for done in range(0, 101, 10):
+        now[0] += 9.0
+        progress.step(done, 100)
+    progress.step(0, 0)
+    progress.end("1.0 MB")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "align: 50 %" in told.err and "left" in told.err and "align: done in" in told.err
+    quiet = Progress(quiet=True)
+    quiet.stage("align")
+    quiet.step(1, 2)
+    quiet.note("x")
+    quiet.end()
+    assert capsys.readouterr().err == ""
