@@ -17,7 +17,7 @@ from party.errors import UsageError
 
 __all__ = ["SIZE", "bind"]
 
-SIZE = 50_000  # nodes of one statement's expressions, each written out where it is used
+SIZE = 20_000  # nodes of one statement's expressions, each written out where it is used
 
 _YEARS = (-290308, 294247)
 _PARTS = {

@@ -21,7 +21,7 @@ from mpc.opening import open_bits, open_to, protect
 from mpc.sql.answer import Labels, answer
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
-from mpc.sql.products import CELLS, cells_of
+from mpc.sql.products import CELLS, cells_of, check_held
 from mpc.sql.result import Result
 from mpc.sql.types import Plan
 from party.errors import InternalError, PeerError, UsageError
@@ -82,7 +82,9 @@ class _Run:
                 f"GROUP BY makes {ours * theirs} groups, at most {CELLS} are allowed",
                 hint="group by fewer or coarser keys",
             )
-        return (ours, theirs) if self.us == 0 else (theirs, ours)
+        sizes = (ours, theirs) if self.us == 0 else (theirs, ours)
+        check_held(self.plan.calls, sizes, self.rows)
+        return sizes
 
     # --- 2. products --------------------------------------------------------------------------------------------
 

@@ -17,11 +17,12 @@ from mpc.sql.algebra import Poly, Side
 from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source
 from party.errors import UsageError
 
-__all__ = ["CELLS", "Builder", "Work", "cells_of", "products_of", "work_of"]
+__all__ = ["CELLS", "Builder", "Work", "cells_of", "check_held", "products_of", "work_of"]
 
 SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
 LIMBS = 24
 CELLS = 4096  # most group cells of one statement
+HELD_BYTES = 4 << 30  # of columns, one for each group, of one product: more are refused
 BLOCK = 8192
 UPLOAD_BYTES = 153_616  # one block of 8192 values, seeded and packed
 ANSWER_BYTES = 81_930  # one inner product
@@ -37,6 +38,19 @@ def cells_of(keys: tuple[GroupKey, ...], owner: int) -> int | None:
                 return None
             count *= len(key.domain) + 1
     return count
+
+
+def check_held(calls: tuple[Call, ...], sizes: tuple[int, int], rows: int) -> None:
+    """Refuse a statement whose columns, one for each group, would not fit in memory. sizes: groups of each owner."""
+    most = 0
+    for call in calls:
+        columns = len(call.uploaded) * sizes[call.owner], len(call.rows) * sizes[1 - call.owner]
+        most = max(most, max(columns) * rows * 8)
+    if most > HELD_BYTES:
+        raise UsageError(
+            f"the statement would hold {most / 1e9:.0f} GB: its columns, one for each group",
+            hint="group by fewer or coarser keys, or ask for fewer aggregates in one statement",
+        )
 
 
 def overflow(what: str, bits: int, hint: str) -> UsageError:
@@ -148,6 +162,8 @@ class Builder:
             options.append((self.bytes(calls), -width, owner, calls))
         calls = min(options, key=lambda option: option[:3])[3]
         self._check_hiding(calls)
+        known = (cells_of(self.keys, 0) or ASSUMED_GROUPS, cells_of(self.keys, 1) or ASSUMED_GROUPS)
+        check_held(calls, known, self.rows)
         return calls
 
     def _check_hiding(self, calls: tuple[Call, ...]) -> None:

@@ -78,6 +78,8 @@ class Expr:
     @cached_property
     def size(self) -> int:
         """How large its text would be, in nodes: a short statement may repeat one part of it exponentially often."""
+        if self.op == "column":
+            return 1  # what is declared of it is not written
         times = 3 if self.op in ("round", "floor", "ceil") else 1  # as `render` writes them
         return 1 + times * sum(arg.size for arg in self.args)
 

@@ -64,6 +64,14 @@ def test_a_statement_that_writes_out_too_large_says_so() -> None:
         plan(f"SELECT {many} {JOIN}", context(10))
 
 
+def test_a_statement_that_would_fill_the_memory_is_refused_before_it_runs() -> None:
+    sums = "SUM(t.late) AS s, SUM(t.minutes) AS m, COUNT(*) AS n"
+    sql = f"SELECT b.age // 2 AS a, {sums} {JOIN} GROUP BY b.age // 2, b.region, b.defaulted"
+    assert plan(sql, context(1000)).grouped
+    with pytest.raises(UsageError, match=r"would hold \d+ GB"):
+        plan(sql, context(1_000_000))
+
+
 def test_a_long_statement_is_refused_before_it_is_read() -> None:
     with pytest.raises(UsageError, match="more than 20000 characters"):
         plan("(" * 1_000_000, context(10))
