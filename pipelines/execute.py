@@ -99,6 +99,7 @@ def start(
             state.update(status="running", error=None, realign=realign)
             held.enter_context(failing(link, state))
             began = time.perf_counter()
+            link.check_files()
             link.channel.send(Command("run"))
             side = agreement.Side(
                 link.home.policy.towards(link.peer), lambda p: _read(link, p, runs), link.ledger, link.sign, link.verify
@@ -134,6 +135,7 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
             state.update(status="running", error=None)
             held.enter_context(failing(link, state))
             states.append(state)
+            link.check_files()
             return _read(link, proposed, runs)
 
         began = time.perf_counter()

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from party import agreement, identity, tls
 from party.catalogue import Catalogue
 from party.channel import Channel
-from party.errors import InternalError, Interrupted, PeerError, TallyError, UsageError
+from party.errors import InternalError, Interrupted, PeerError, PolicyRefused, TallyError, UsageError
 from party.home import Home
 from party.ledger import Ledger
 from party.message import Bytes, Message, Text
@@ -62,6 +62,7 @@ class Link:
     connected: float
     shared: dict[str, Any] = field(default_factory=dict)  # joint keys, made once a connection
     noted: TallyError | None = None  # the error that the ledger has already
+    read_at: tuple[int, ...] = ()  # states of our files when they were last compared
 
     @property
     def peer(self) -> str:
@@ -74,6 +75,23 @@ class Link:
         if set(parties) != set(known):
             raise PeerError(f"the job is not between {' and '.join(sorted(known))}", party=self.peer)
         return known[parties[0]], known[parties[1]]
+
+    def check_files(self) -> None:
+        """Before each run of a connection: what our files say of this peer is what they said when it began.
+
+        PolicyRefused when they changed: a grant taken back, or a peer no longer trusted, ends its open connections.
+        """
+        now = _stamps(self.home)
+        if now == self.read_at:
+            return
+        fresh = Home.open(self.home.root)
+        same = fresh.policy.towards(self.peer) == self.home.policy.towards(self.peer)
+        if not same or fresh.party.peers.get(self.peer) != self.home.party.peers.get(self.peer):
+            raise PolicyRefused(
+                f"our policy towards {self.peer} has changed since this connection began", party=self.channel.us,
+                stage="agree", hint="connect again: the new policy is read then",
+            )  # fmt: skip
+        self.read_at = now
 
     def sign(self, content: bytes) -> bytes:
         """Our signature."""
@@ -133,6 +151,18 @@ class Link:
 
 def _note(ledger: Ledger, peer: str, stage: str, error: TallyError) -> None:
     ledger.append("abort", peer=peer, stage=error.stage or stage, code=error.code, reason=error.message[:500])
+
+
+def _stamps(home: Home) -> tuple[int, ...]:
+    """Tells one state of party.yaml and policy.yaml from another."""
+    found: list[int] = []
+    for name in ("party.yaml", "policy.yaml"):
+        try:
+            stat = (home.root / name).stat()
+        except OSError:
+            return ()
+        found += [stat.st_mtime_ns, stat.st_size, stat.st_ino]
+    return tuple(found)
 
 
 def our_facts() -> dict[str, Any]:

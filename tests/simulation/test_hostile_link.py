@@ -14,14 +14,14 @@ import pytest
 from party import agreement
 from party.canonical import canonical
 from party.channel import memory_pair
-from party.errors import NetworkError, PeerError, TallyError
+from party.errors import NetworkError, PeerError, PeerRefused, PolicyRefused, TallyError
 from party.home import Home
 from party.ledger import Ledger
-from pipelines import link, worker
+from pipelines import link, verbs_run, worker
 from pipelines.link import Command, Link, Reply
 from pipelines.results import printable, table_text
 from pipelines.runs import new_run_id
-from tests.e2e.homes import Pair
+from tests.e2e.homes import Pair, wait_until
 from tests.e2e.test_schedule import small_pair
 
 JOB = {
@@ -156,3 +156,40 @@ def test_a_peers_words_do_not_command_our_terminal() -> None:
     shown = table_text(["plan"], [{"plan": "\x1b[2Jgone\r\nn  5"}, {"plan": "Łódź"}])
     assert "\x1b" not in shown and "\r" not in shown and "Łódź" in shown and len(shown.splitlines()) == 3
     assert printable("a\u202eb\x9b") == "a\ufffdb\ufffd"
+
+
+def test_a_grant_taken_back_ends_an_open_session(pair: Pair) -> None:
+    """The telco closes a column between two queries of one connection: the second is refused, and written down."""
+    policy = pair.telco / "policy.yaml"
+    before = policy.read_text()
+    bank = Home.open(pair.bank)
+    statement = "SELECT SUM(t.w) AS w FROM bank.customers b JOIN telco.subscribers t ON b.id = t.id"
+    with pair.served():
+        try:
+            with link.dial(bank, "telco") as connection:
+                assert verbs_run.ask(connection, statement, False)["rows"]
+                policy.touch()  # the same content: nothing happens
+                assert verbs_run.ask(connection, statement, False)["rows"]
+                policy.write_text(before.replace("subscribers.w: [aggregate]", "subscribers.w: [filter]"))
+                with pytest.raises(PeerRefused, match="has changed since this connection began"):
+                    verbs_run.ask(connection, statement, False)
+        finally:
+            policy.write_text(before)
+        wait_until(lambda: events(pair.telco)[-1][0] == "abort", 10, "the telco's ledger says so")
+        assert [name for name, _ in events(pair.telco)[-2:]] == ["refused", "abort"]
+    assert events(pair.bank)[-1][0] == "abort"
+
+
+def test_our_own_change_is_refused_here(pair: Pair) -> None:
+    policy = pair.bank / "policy.yaml"
+    before = policy.read_text()
+    bank = Home.open(pair.bank)
+    statement = "SELECT SUM(t.w) AS w FROM bank.customers b JOIN telco.subscribers t ON b.id = t.id"
+    with pair.served():
+        try:
+            with link.dial(bank, "telco") as connection:
+                policy.write_text(before.replace("min_rows: 5", "min_rows: 50"))
+                with pytest.raises(PolicyRefused, match="connection began"):
+                    verbs_run.ask(connection, statement, False)
+        finally:
+            policy.write_text(before)
