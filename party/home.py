@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from party import edits
 from party.address import parse_address
@@ -269,14 +270,20 @@ class Home:
             replace_file(path, text.encode())
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in place of another, or of none, so that a crash leaves the old or the new one, synced, mode 0600."""
+def replace_file(path: Path, content: bytes | Callable[[BinaryIO], None]) -> None:
+    """Put a file in place of another, or of none, so that a crash leaves the old or the new one, synced, mode 0600.
+
+    `content`: the bytes, or what writes them.
+    """
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
                 file.flush()
                 os.fsync(descriptor)
             temporary.replace(path)

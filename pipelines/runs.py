@@ -7,7 +7,6 @@ keeps a second process off a run; the operating system drops it when its holder 
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -83,9 +82,11 @@ class RunState:
 
     def put_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep arrays under this name, in one file."""
-        content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **arrays)
-        replace_file(self.folder / f"{name}.npz", content.getvalue())
+
+        def write(file: BinaryIO) -> None:
+            np.savez(file, allow_pickle=False, **arrays)
+
+        replace_file(self.folder / f"{name}.npz", write)
 
     def get_arrays(self, name: str) -> dict[str, np.ndarray] | None:
         """The arrays kept under this name."""

@@ -88,16 +88,18 @@ def learn(run: Run, ours: KeyList, told: Listed, promised: bytes, pairs: Words) 
     if terms.series and run.store.load(SEED_TOLD) is None:
         run.store.save(SEED_TOLD, seed)  # later runs of the series look up what it shows
     _resolve(run, ours, seed, pairs)
-    places, rows = (pairs >> _32).astype(np.int64), (pairs & _LOW).astype(np.int64)
     matched = np.zeros(theirs, dtype=np.bool_)
-    matched[places] = True
+    for at in range(0, count, CHUNK):
+        matched[pairs[at : at + CHUNK] >> _32] = True
+    pairs &= _LOW  # of each match our row is left, in the peer's order
+    rows = pairs.view(np.int64)
 
     # 7. The bitmap over their sent order, unless only we learn.
     if terms.learns != "both":
         digest = _list_digest(run, theirs, told.digest)
         compare(run, digest)
         by_place = np.full(theirs, -1, dtype=np.int64)
-        by_place[places] = rows
+        by_place[matched] = rows
         return Alignment(by_place, matched.view(np.uint8), count, digest, len(ours), theirs)
     run.guard.disclose("alignment.rows", channel.peer, count)
     bits = np.packbits(matched, bitorder="little")
@@ -109,18 +111,20 @@ def learn(run: Run, ours: KeyList, told: Listed, promised: bytes, pairs: Words) 
     return Alignment(rows, None, count, digest, len(ours), theirs)
 
 
-def matches(run: Run, theirs: Sorter, ours: Sorter) -> Words:
+def matches(run: Run, theirs: Sorter, ours: Sorter, most: int) -> Words:
     """Equal tags of two sorters over (tag, place), as `learn` takes them: (place in the secret order of ours << 32) +
-    place in the peer's order, ascending."""
-    found = [np.empty(0, dtype=np.uint64)]
+    place in the peer's order, ascending. `most`: the shorter list's length."""
+    pairs = np.empty(most, dtype=np.uint64)  # its pages are taken as they are filled
+    count = 0
     for known, wanted in zip(theirs.ranges(), ours.ranges(), strict=True):
         if repeated(known[:, :-4]).any():
             raise run.torsion()
         if repeated(wanted[:, :-4]).any():
             raise run.broken("returned one tag twice")
         at, place = join(wanted[:, :-4], known[:, :-4])
-        found.append(_place_of(wanted[at]) << _32 | _place_of(known[place]))
-    pairs = np.concatenate(found)
+        pairs[count : count + len(at)] = _place_of(wanted[at]) << _32 | _place_of(known[place])
+        count += len(at)
+    pairs = pairs[:count]
     pairs.sort()
     return pairs
 

@@ -43,6 +43,12 @@ class Sorter:
         """What was kept with a chunk."""
         return self._journal.read(chunk, RANGES)
 
+    def unsorted(self) -> Iterator[Bytes2D]:
+        """All records, a chunk at a time, in no order that means anything."""
+        for chunk in range(self.chunks):
+            parts = [self._journal.read(chunk, place) for place in range(RANGES)]
+            yield np.frombuffer(b"".join(parts), dtype=np.uint8).reshape(-1, self._width)
+
     def ranges(self) -> Iterator[Bytes2D]:
         """All records in ascending order, range by range; equal beginnings keep the order of chunks."""
         for place in range(RANGES):

@@ -215,7 +215,7 @@ def _short_side(run: Run, identifiers: Source) -> Alignment | None:
             raise run.broken("sent an evaluated point that is not canonical or of small order")
         own.append(numbered(tags(_tag_key(salt), made.points, width), place))
         run.report.step(len(points))
-    found = learn(run, ours, told, promised, matches(run, theirs, own))
+    found = learn(run, ours, told, promised, matches(run, theirs, own, len(ours)))
     return None if found is None else replace(found, facts=ours.facts, others=ours.others())
 
 
