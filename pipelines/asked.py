@@ -174,7 +174,9 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
             " the length of the lists and how many match, and which, unless they are fewer than the minimum size"
         )
     if multiple(job, catalogues):
-        lines.append("align: of each matched key both learn how many rows the other has; every pair of them is a row")
+        lines.append(
+            "align: of each matched key both learn how many rows the other has; every pair of them is a row, and counts as one for min_rows"
+        )
     if job.align.incremental:
         lines.append(
             "align: only what changed since the last run of this series is exchanged; each side learns how many of the"
