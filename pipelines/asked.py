@@ -175,7 +175,8 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
         )
     if multiple(job, catalogues):
         lines.append(
-            "align: of each matched key both learn how many rows the other has; every pair of them is a row, and counts as one for min_rows"
+            "align: of each matched key both learn how many rows the other has; every pair of them is a row, and counts"
+            " as one for min_rows"
         )
     if job.align.incremental:
         lines.append(
