@@ -193,3 +193,31 @@ def test_our_own_change_is_refused_here(pair: Pair) -> None:
                     verbs_run.ask(connection, statement, False)
         finally:
             policy.write_text(before)
+
+
+def test_one_customer_cannot_be_read_through_a_sum(pair: Pair) -> None:
+    """The real engine, both policies and ledgers: the asker names one customer in a CASE and learns nothing."""
+    policy = pair.bank / "policy.yaml"
+    before = policy.read_text()
+    assert "customers.id: [join]" in before
+    policy.write_text(before.replace("customers.id: [join]", "customers.id: [join, filter]"))
+    join = "FROM bank.customers b JOIN telco.subscribers t ON b.id = t.id"
+    tricks = [
+        "SUM(CASE WHEN b.id = 'k150' THEN t.w ELSE 0 END)",
+        "SUM(CASE WHEN b.id = 'k150' THEN t.w ELSE b.v END)",
+        "AVG(CASE WHEN b.id = 'k150' THEN 1000 * t.w ELSE t.w END)",
+        "CORR(CAST(b.id = 'k150' AS INTEGER), t.w)",
+        "SUM(CASE WHEN b.id = 'k150' THEN 1 ELSE 0 END)",
+    ]
+    listed = ", ".join(f"{trick} AS x{place}" for place, trick in enumerate(tricks))
+    with pair.served():
+        try:
+            with link.dial(Home.open(pair.bank), "telco") as connection:
+                many = f"SUM(CASE WHEN b.id >= 'k2' THEN t.w ELSE 0 END) AS many, COUNT(*) AS n {join}"
+                (row,) = verbs_run.ask(connection, f"SELECT {listed}, {many}", False)["rows"]
+                connection.close()
+        finally:
+            policy.write_text(before)
+    assert [row[f"x{place}"] for place in range(len(tricks))] == [None] * len(tricks)
+    assert row["n"] == 200
+    assert row["many"] == sum(n % 7 for n in range(200, 300))
