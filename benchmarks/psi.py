@@ -102,6 +102,7 @@ def side(place: int, channel: Channel, task: dict[str, Any]) -> dict[str, Any]:
         if not marks or marks[-1][0] != step:
             marks.append((step, time.perf_counter() - start))
 
+    source.schema()  # imports and opens
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     keys = psi.from_scan(lambda: source.scan(["key"]), [psi.KeyColumn("key", rule)])
     found = psi.align([keys], channel, guard, terms, psi.Means(store, progress))

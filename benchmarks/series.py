@@ -44,6 +44,7 @@ def side(place: int, channel: Channel, task: dict[str, Any]) -> dict[str, Any]:
     terms = psi.Terms(run, b"benchmark salt, 24 bytes", most_ours=most, most_theirs=most)
     guard = Guard(run, other, psi.request(psi.Joined(KEYS, incremental=True)).openings, Record())
     series = psi.SeriesFolder(folder / "series", folder / "psi.key", psi.Limits(100, 100)) if task["series"] else None
+    source.schema()  # imports and opens
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     keys = psi.from_scan(lambda: source.scan(["key"]), [psi.KeyColumn("key")])
     found = psi.align([keys], channel, guard, terms, psi.Means(), series)

@@ -13,7 +13,7 @@ from psi.identifiers import Batch, Counts
 from psi.known import IDENTITY, Known
 from psi.masking import Source
 from psi.messages import CHUNK
-from psi.rows import Bytes2D, Index, Rows, ascending
+from psi.rows import Bytes2D, Rows
 
 __all__ = ["Added", "Changes", "find_changes", "identities"]
 
@@ -69,24 +69,23 @@ class Changes:
 
 def find_changes(identifiers: Source, known: Known, key: bytes) -> Changes:
     """Read the table once. Raises DataError for repeated keys where they are an error."""
-    index, places = Index(known.ours.rows), known.ours.places.astype(np.int64)
-    rows = np.full(known.next_ours, -1, dtype=np.int64)
-    parts, found, others = [], [], [np.empty((0, 2), dtype=np.int64)]
+    parts, found = [], []
+    there: list[tuple[Rows, Rows]] = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))]
     for batch in identifiers.batches():
         ours = identities(key, batch)
-        order = ascending(ours)
-        at = np.empty(len(order), dtype=np.int64)
-        at[order] = index.find(ours[order])
-        new = at < 0
+        place = known.ours.find_rows(ours)
+        new = place < 0
         if new.any():
             parts.append(_chosen(batch, new))
             found.append(ours[new])
-        place, row = places[at[~new]], batch.rows[~new]
-        fresh = rows[place] < 0
-        rows[place[fresh][::-1]] = row[fresh][::-1]  # of a key repeated within the batch the first row stays
-        repeat = rows[place] != row
-        others.append(np.column_stack([rows[place[repeat]], row[repeat]]))
-    repeats = np.concatenate(others)
+            there.append((place[~new], batch.rows[~new]))
+        else:
+            there.append((place, batch.rows))
+    places, numbers = (np.concatenate(column) for column in zip(*there, strict=True))
+    rows = np.full(known.next_ours, -1, dtype=np.int64)
+    rows[places[::-1]] = numbers[::-1]  # of a repeated key the first row stays
+    repeated = np.flatnonzero(rows[places] != numbers)
+    repeats = np.column_stack([rows[places[repeated]], numbers[repeated]])
     if identifiers.duplicates == "error" and len(repeats):
         named = ", ".join(str(row) for row in np.sort(repeats[:, 1])[:_FIRST_NAMED])
         raise DataError(
@@ -96,7 +95,7 @@ def find_changes(identifiers: Source, known: Known, key: bytes) -> Changes:
             hint="remove them, or set `duplicates: first` to let the first row stand for all, or `all` to join each",
         )
     alive = np.zeros(known.next_ours, dtype=np.bool_)
-    alive[places] = True
+    alive[known.ours.places] = True
     counts = identifiers.counts
     return Changes(
         rows,

@@ -87,6 +87,7 @@ class SealedJournal:
         self._cipher = AESGCM(key)
         self._label = label
         self._places: list[list[tuple[int, int]]] = []  # per entry, per part: offset and sealed length
+        self._unsynced = True
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             self._end = self._scan()
@@ -107,6 +108,7 @@ class SealedJournal:
         lengths = [len(sealed[at]) + len(sealed[at + 1]) for at in range(0, len(sealed), 2)]
         head = struct.pack(f"<I{len(lengths)}I", len(lengths), *lengths)
         try:
+            self._unsynced = True
             _write_all(self._file, [head, *sealed], self._end)
         except OSError as error:
             raise self._unwritten(error) from None
@@ -122,10 +124,12 @@ class SealedJournal:
 
     def sync(self) -> None:
         """Return when all entries are on disk."""
-        try:
-            os.fsync(self._file)
-        except OSError as error:
-            raise self._unwritten(error) from None
+        if self._unsynced:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise self._unwritten(error) from None
+            self._unsynced = False
 
     def close(self) -> None:
         """Close the file."""

@@ -13,7 +13,6 @@ from psi.messages import CHUNK
 
 __all__ = [
     "Bytes2D",
-    "Index",
     "Rows",
     "Words",
     "ascending",
@@ -87,32 +86,18 @@ def repeated(rows: Bytes2D) -> npt.NDArray[np.bool_]:
     return same
 
 
-class Index:
-    """Distinct rows in ascending order, ready to be looked up again and again."""
-
-    def __init__(self, rows: Bytes2D) -> None:
-        self._rows = rows
-        self._heads = heads(rows)
-        ends = np.flatnonzero(np.r_[True, self._heads[1:] != self._heads[:-1], True]) if len(rows) else np.zeros(1)
-        self._longest = int(np.diff(ends).max(initial=0))  # one, but for different rows that begin alike
-
-    def find(self, wanted: Bytes2D) -> Rows:
-        """For each row its place in the index, or -1. Whole rows are compared. Quick where `wanted` is ascending."""
-        first = heads(wanted)
-        at = np.searchsorted(self._heads, first)
-        found = np.full(len(wanted), -1, dtype=np.int64)
-        for step in range(self._longest):
-            place = np.minimum(at + step, len(self._rows) - 1)
-            same = np.flatnonzero(self._heads[place] == first)
-            same = same[(self._rows[place[same]] == wanted[same]).all(axis=1)]
-            found[same] = place[same]
-        return found
-
-
 def join(ours: Bytes2D, theirs: Bytes2D) -> tuple[Rows, Rows]:
     """Places of equal rows in two sorted arrays of distinct rows: (k,) in ours, (k,) in theirs. Exact."""
     if not len(ours) or not len(theirs):
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    found = Index(theirs).find(ours)
+    wanted, known = heads(ours), heads(theirs)
+    at = np.searchsorted(known, wanted)
+    longest = int(np.diff(np.flatnonzero(np.r_[True, known[1:] != known[:-1], True])).max())
+    found = np.full(len(ours), -1, dtype=np.int64)
+    for step in range(longest):  # one, but for different rows that begin alike
+        place = np.minimum(at + step, len(theirs) - 1)
+        same = np.flatnonzero(known[place] == wanted)
+        same = same[(theirs[place[same]] == ours[same]).all(axis=1)]
+        found[same] = place[same]
     hit = np.flatnonzero(found >= 0)
     return hit, found[hit]

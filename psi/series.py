@@ -26,7 +26,7 @@ from psi.masking import Facts, KeyList, Secret, Source, kept_list, prepare, secr
 from psi.means import awaited
 from psi.messages import CHUNK, MOST_ROWS, Bitmap, Commitment, Enough, Listed, Removed, Seed, Tags
 from psi.reveal import SEED_TOLD, commitment
-from psi.rows import Index, Rows, Words, order_words, repeated
+from psi.rows import Rows, Words, order_words
 from psi.run import LIST, SLOW, Run, agree, chunked, compare, tell_lengths
 from psi.sorter import Sorter
 from psi.terms import Alignment
@@ -69,14 +69,12 @@ def _first_known(run: Run, ours: KeyList, secret: Secret, found: Alignment) -> K
     """From the journals of a whole run: tags and places, ours left out."""
     told = run.store.load(SEED_TOLD)
     tagged = run.store.journal(TAGGED)
-    width = run.tag_width(0, 0)
-    nothing = Sorted(np.empty((0, width), np.uint8), np.empty(0, np.uint32))
+    width, nothing = run.tag_width(0, 0), Sorted.none()
     if told is None:  # we sent the tags
         theirs = _by_word(Sorter(tagged, width + 8), secret.seed, found.theirs)
         return Known(False, len(ours), found.theirs, nothing, theirs, nothing, np.empty(0, np.uint64))
     theirs = _numbered(Sorter(tagged, width + 4))
-    own = _numbered(Sorter(run.store.journal(OURS), width + 4))
-    own = Sorted(own.rows, _sent_places(told, len(ours))[own.places].astype(np.uint32))
+    own = _numbered(Sorter(run.store.journal(OURS), width + 4)).placed(_sent_places(told, len(ours)))
     pairs = paired(own, theirs)
     pairs.sort()
     return Known(True, len(ours), found.theirs, nothing, theirs, own, pairs)
@@ -94,7 +92,7 @@ def _first_identities(identifiers: Source, key: bytes, ours: KeyList) -> Sorted:
         digests.append(identities(key, batch)[place >= 0])
         places.append(place[place >= 0])
     if not places:
-        return Sorted(np.empty((0, 1), np.uint8), np.empty(0, np.uint32))
+        return Sorted.none()
     return Sorted.of(np.concatenate(digests), np.concatenate(places))
 
 
@@ -176,9 +174,8 @@ class _Step:
     def send(self, tagged: Sorter, seed: bytes) -> tuple[Alignment, Known] | None:
         """The tag sender."""
         run, channel = self.run, self.run.channel
-        old = self.base.theirs.without(self.gone)
         new = _by_word(tagged, seed, self.told.count)
-        self._refuse_repeats(old, new)
+        theirs = self._theirs(new)
 
         # 4. Tags of what is new, in a secret order.
         run.guard.disclose("alignment.count", channel.peer, self.told.count)
@@ -203,18 +200,14 @@ class _Step:
             raise run.broken("sent a bitmap that does not hold the count it says, or keys that are gone")
         if not run.terms.min_size <= count <= min(self.alive_ours, self.alive_theirs):
             raise run.broken("sent a bitmap with an impossible count")
-        places = Sorted(new.rows, (new.places + np.uint32(self.base.next_theirs)).astype(np.uint32))
-        nothing = self.base.own
-        known = self._known(old.merged(places), nothing, np.empty(0, np.uint64))
+        known = self._known(theirs, self.base.own, np.empty(0, np.uint64))
         return self._aligned(self.rows[np.flatnonzero(bits[: self.next_ours])], count, got.bits), known
 
     def receive(self, tagged: Sorter) -> tuple[Alignment, Known] | None:
         """The tag receiver."""
         run, channel, base = self.run, self.run.channel, self.base
-        old = base.theirs.without(self.gone)
         new = _numbered(tagged)
-        self._refuse_repeats(old, new)
-        theirs = old.merged(Sorted(new.rows, (new.places + np.uint32(base.next_theirs)).astype(np.uint32)))
+        theirs = self._theirs(new)
 
         # 4. Tags of our new keys.
         promised = awaited(channel, Commitment, run.report, "our tags", SLOW * len(self.added)).digest
@@ -222,12 +215,12 @@ class _Step:
         fresh = _numbered(collect_tags(run, self.added, self.told.count))
         removed = np.zeros(base.next_ours, dtype=np.bool_)
         removed[self.changes.removed] = True
-        own = base.own.without(removed)
-        if repeated(fresh.rows).any() or (len(own.rows) and (Index(own.rows).find(fresh.rows) >= 0).any()):
+        own = base.own.changed(removed, Sorted.none())
+        if fresh.repeats() or own.holds_one_of(fresh):
             raise run.broken("returned one tag twice")
         there, here = split(base.pairs)
         stays = base.pairs[~(self.gone[there] | removed[here])]
-        known_pairs = paired(own, Sorted(new.rows, (new.places + np.uint32(base.next_theirs)).astype(np.uint32)))
+        known_pairs = _swapped(paired(new.shifted(base.next_theirs), own))
         new_pairs = paired(fresh, theirs)  # with places in the secret order
         count = len(stays) + len(known_pairs) + len(new_pairs)
 
@@ -252,12 +245,15 @@ class _Step:
         run.guard.disclose("alignment.rows", channel.peer, count)
         bits = np.packbits(matched, bitorder="little")
         channel.send(Bitmap(count, bits))
-        own = own.merged(Sorted(fresh.rows, sent[fresh.places].astype(np.uint32)))
+        own = own.changed(np.zeros(base.next_ours, dtype=np.bool_), fresh.placed(sent))
         return self._aligned(self.rows[here], count, bits), self._known(theirs, own, pairs)
 
-    def _refuse_repeats(self, old: Sorted, new: Sorted) -> None:
-        if repeated(new.rows).any() or (len(old.rows) and (Index(old.rows).find(new.rows) >= 0).any()):
+    def _theirs(self, new: Sorted) -> Sorted:
+        """The peer's tags now; PeerError for one that is new and known."""
+        theirs = self.base.theirs.changed(self.gone, Sorted.none())
+        if new.repeats() or theirs.holds_one_of(new):
             raise self.run.torsion()
+        return theirs.changed(np.zeros(self.next_theirs, dtype=np.bool_), new.shifted(self.base.next_theirs))
 
     def _aligned(self, rows: Rows, count: int, bits: npt.NDArray[np.uint8]) -> Alignment:
         digest = self.run.hash(_DIGEST, count.to_bytes(8, "little"), bits.tobytes())
@@ -271,24 +267,27 @@ class _Step:
     def _known(self, theirs: Sorted, own: Sorted, pairs: Words) -> Known:
         removed = np.zeros(self.base.next_ours, dtype=np.bool_)
         removed[self.changes.removed] = True
-        ours = self.base.ours.without(removed)
-        if len(self.added):
-            digests = self.changes.added.identities(self.rows[self.base.next_ours :])
-            ours = ours.merged(Sorted.of(digests, np.arange(self.base.next_ours, self.next_ours)))
+        digests = self.changes.added.identities(self.rows[self.base.next_ours :])
+        new = Sorted.of(digests, np.arange(self.base.next_ours, self.next_ours))
+        ours = self.base.ours.changed(removed, new)
         return Known(self.base.receiver, self.next_ours, self.next_theirs, ours, theirs, own, pairs)
 
 
 def _numbered(records: Sorter) -> Sorted:
     """A sorter over (tag, place) as a whole."""
-    parts = list(records.ranges())
-    whole = np.concatenate(parts)
-    return Sorted(np.ascontiguousarray(whole[:, :-4]), whole[:, -4:].copy().view(">u4").ravel().astype(np.uint32))
+    whole = np.concatenate(list(records.ranges()))
+    return Sorted.of(whole[:, :-4], whole[:, -4:].copy().view(">u4").ravel().astype(np.uint32))
 
 
 def _by_word(records: Sorter, seed: bytes, count: int) -> Sorted:
     """A sorter over (random word, tag) with the places that stand behind the words."""
     whole = np.concatenate(list(records.ranges()))
-    return Sorted.of(np.ascontiguousarray(whole[:, 8:]), _sent_places(seed, count))
+    return Sorted.of(whole[:, 8:], _sent_places(seed, count))
+
+
+def _swapped(pairs: Words) -> Words:
+    """With the two places of each pair exchanged."""
+    return pairs >> np.uint64(32) | pairs << np.uint64(32)
 
 
 def _sent_places(seed: bytes, count: int) -> Rows:

@@ -96,7 +96,9 @@ class SeriesFolder:
 
     def _next(self, run: Run, identifiers: Source, base: int) -> Alignment | None:
         bound = self._bound(run)
-        state = known.load(self._store(f"v{base:04d}", base).journal("known"))
+        state = known.load(self._store(f"v{base:04d}", base))
+        if state is None:
+            raise InternalError("the state of this series is gone", hint="run again with --realign")
         for version in self._versions():
             if version < base:
                 shutil.rmtree(self._folder / f"v{version:04d}")
@@ -109,7 +111,7 @@ class SeriesFolder:
         alignment, state = made
         name = f"v{version:04d}.{_mark(run.terms.run)}.new"
         shutil.rmtree(self._folder / name, ignore_errors=True)
-        known.save(self._store(name, version).journal("known"), state)
+        known.save(self._store(name, version), state)
         return alignment
 
     def _bound(self, run: Run) -> Run:

@@ -326,7 +326,7 @@ def test_a_known_key_that_comes_as_new_is_refused(cheat: int, tmp_path: Path, mo
     def forgetful(identifiers: Any, known: Any, key: bytes) -> Any:
         if known.receiver == (cheat == 0):
             ours = known.ours
-            known = replace(known, ours=replace(ours, rows=ours.rows[2:], places=ours.places[2:]))
+            known = replace(known, ours=replace(ours, first=ours.first[2:], rest=ours.rest[2:], places=ours.places[2:]))
         return real(identifiers, known, key)
 
     monkeypatch.setattr(module, "find_changes", forgetful)
