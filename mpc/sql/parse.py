@@ -61,6 +61,7 @@ class _Statement:
         self.select = select
         self.context = context
         self.aggregates: list[Aggregate] = []
+        self.places: dict[Aggregate, int] = {}
         self.size = 0
         for name, part in select.args.items():
             if part in (None, False, []) or name in ("expressions", "from_", "joins", "where", "group"):
@@ -323,9 +324,10 @@ class _Statement:
             raise UsageError(f"{function.upper()} has a wrong number of arguments")
         args = tuple(self._argument(part, function) for part in present)
         found = Aggregate(function, args, condition)
-        if found not in self.aggregates:
+        place = self.places.setdefault(found, len(self.aggregates))
+        if place == len(self.aggregates):
             self.aggregates.append(found)
-        return self.aggregates.index(found)
+        return place
 
     def _argument(self, node: exp.Expression, function: str) -> Expr:
         if node.find(exp.AggFunc) is not None:
