@@ -23,6 +23,7 @@ __all__ = [
     "multiple",
     "request",
     "row_bound",
+    "short_side",
     "sizes",
     "train_spec",
     "work",
@@ -132,6 +133,13 @@ def _plan(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Pl
     return plan
 
 
+def short_side(job: Job, catalogues: Catalogues) -> str | None:
+    """The party with the much shorter table, when the unbalanced form of the alignment is taken."""
+    if job.align.incremental:
+        return None
+    return psi.smaller({party: table.rows for party, table in _tables(job, catalogues).items()}, job.align.learns)
+
+
 def joined(job: Job, catalogues: Catalogues) -> psi.Joined:
     """The job's `align` in the words of psi."""
     keys = {party: (table.name, table.key) for party, table in _tables(job, catalogues).items()}
@@ -178,6 +186,8 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
             "align: of each matched key both learn how many rows the other has; every pair of them is a row, and counts"
             " as one for min_rows"
         )
+    if (short := short_side(job, catalogues)) is not None:
+        lines.append(f"align: the unbalanced form, {short} having the short list")
     if job.align.incremental:
         lines.append(
             "align: only what changed since the last run of this series is exchanged; each side learns how many of the"

@@ -33,7 +33,7 @@ Predicted = dict[str, dict[str, float | int]]
 def predict(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE) -> Predicted:
     """Seconds, and bytes both ways, of each stage of a job."""
     sizes = asked.sizes(job, catalogues)
-    sent = sum(cost.sent for cost in psi.predict(sizes, job.align.learns).values())
+    sent = sum(cost.sent for cost in psi.predict(sizes, job.align.learns, asked.short_side(job, catalogues)).values())
     keys = sum(sizes.values())
     computing = keys / speed.multiplications + keys * _KEY_SECONDS + _ALIGN_SECONDS
     found: Predicted = {"align": {"seconds": computing + _line(speed, sent, _ALIGN_ROUNDS), "bytes": sent}}

@@ -81,6 +81,7 @@ def _terms(live: Live, mine: Table, other: Table) -> psi.Terms:
         their_min_size=live.catalogues[1 - live.index].min_size,
         keep=joined.keep,
         multiple=joined.multiple,
+        small=asked.short_side(live.job, live.catalogues),
         most_ours=mine.rows,
         most_theirs=other.rows,
     )

@@ -11,6 +11,7 @@ from psi.normalise import KeyColumn
 from psi.series_folder import Limits, SeriesFolder
 from psi.store import MemoryStore, SealedStore, Store
 from psi.terms import Alignment, Joined, Terms, request
+from psi.unbalanced import smaller
 
 __all__ = [
     "MOST_ROWS",
@@ -35,4 +36,5 @@ __all__ = [
     "predict",
     "request",
     "settings_digest",
+    "smaller",
 ]

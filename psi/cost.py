@@ -22,13 +22,17 @@ class Cost:
     rounds: int
 
 
-def predict(sizes: Mapping[str, int], learns: str = "both") -> dict[str, Cost]:
-    """Costs of a successful alignment on one key for two parties with lists of these lengths.
+def predict(sizes: Mapping[str, int], learns: str = "both", short: str | None = None) -> dict[str, Cost]:
+    """Costs of a successful alignment on one key for two parties with lists of these lengths; `short`: the party with
+    the short list in the unbalanced form.
 
     Heartbeats and the comparison of transcripts at the stage's end are left out, and so are multiplicities.
     """
     first, second = sizes.items()
-    return {us[0]: _side(us, peer, learns) for us, peer in ((first, second), (second, first))}
+    both = ((first, second), (second, first))
+    if short is not None:
+        return {us[0]: _unbalanced(us[1], peer[1], learns, us[0] == short) for us, peer in both}
+    return {us[0]: _side(us, peer, learns) for us, peer in both}
 
 
 def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:
@@ -50,6 +54,30 @@ def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:
         bodies += [36, *[8] * back]  # step 4 without tags
         content += theirs * tag_width(ours, theirs)
         rounds += 1  # waits for step 5
+        if learns != "size":
+            bodies.append(36)  # step 6
+        if learns == "both":
+            rounds += 1  # waits for the bitmap
+    return Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds)
+
+
+def _unbalanced(ours: int, theirs: int, learns: str, short: bool) -> Cost:
+    out, back = _chunks(ours), _chunks(theirs)
+    bodies = [36 + 36, 8 + 36 + 8 + 8, 36]  # steps 1, 2, 8
+    if short:
+        bodies += [*[4] * out, 1]  # steps 3 without points, 5
+        content = 32 * ours
+        rounds = 3 + (1 if out else 0)  # waits for settings, lengths, digest; for tags or the commitment
+        if learns == "size":
+            bodies.append(8)
+        else:
+            rounds += 1  # waits for the seed
+        if learns == "both":
+            bodies.append(8 + 4 + -(-theirs // 8))  # step 7
+    else:
+        bodies += [36, *[8] * out, 36, *[4] * back]  # steps 1 (salt), 3 and 4 without tags and points
+        content = tag_width(ours, ours) * ours + 32 * theirs
+        rounds = 3 + (1 if out and back else 0) + 1  # settings, lengths, digest; their points; step 5
         if learns != "size":
             bodies.append(36)  # step 6
         if learns == "both":
