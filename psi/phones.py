@@ -1,10 +1,11 @@
-"""Phone numbers in batches: the ones whose E.164 form follows from digits, lengths and plain prefixes.
+"""Phone numbers in batches: the ones whose E.164 form follows from digits, lengths and a plan's prefixes.
 
-`read` gives what `phonenumbers.parse` and its E.164 format give, or says that a value is not for it: anything but
-digits, one leading "+" and the separators people write, and numbers whose region has prefixes that are no plain digits.
-A numbering plan's rules are the library's own metadata; where they are patterns, the pattern runs over the few rows
-that need it (Arrow's regular expressions). `psi.normalise` hands the rest to the library, one by one; a test compares
-both over every region.
+`read` gives what `phonenumbers.parse` and its E.164 format give, or says that a value is not for it. For it are ASCII
+digits, one "+" in front of them and the separators that people write; not letters, extensions, codes of no region
+(+800), or a prefix that is rewritten and not just taken off. Prefixes and numbering plans are the library's own
+metadata; where they are patterns they run over the whole batch (Arrow's regular expressions, which take the first
+alternative that fits, as Python's do). `psi.normalise` hands the rest to the library, one by one; a test compares both
+over every region.
 
 The steps have the library's names: an international prefix, the country code, the default region's own country code
 without a "+", the national prefix, the possible lengths.
@@ -12,6 +13,8 @@ without a "+", the national prefix, the possible lengths.
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -27,29 +30,32 @@ Digits = npt.NDArray[np.uint8]  # (n, WIDTH), digits 0 to 9 from the left
 Lengths = npt.NDArray[np.int64]
 
 WIDTH = 20  # digits of the longest value read here; E.164 has 15, the library reads 17 behind a country code
-_BAD, _DIGIT, _SEPARATOR, _PLUS = range(4)
-_CLASS = np.zeros(256, dtype=np.uint8)
+_DIGIT, _SEPARATOR, _PLUS, _EDGE, _BAD = range(5)
+_CLASS = np.full(256, _BAD, dtype=np.uint8)
 _CLASS[ord("0") : ord("9") + 1] = _DIGIT
-_CLASS[[ord(char) for char in " -.()"]] = _SEPARATOR
+_CLASS[[ord(char) for char in " -.()/[]"]] = _SEPARATOR  # between digits the library skips them
 _CLASS[ord("+")] = _PLUS
+_CLASS[[ord(char) for char in "\t\n\r'\""]] = _EDGE  # skipped around a number only
+_LONGEST_VALUE = 250  # characters of a longer one the library does not read
 _LONGEST_NATIONAL = 17
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """One region's numbering plan: `prefixes` and `dialled` (the international prefix) are None where they are
-    patterns. `final`: lengths that count in the end, those of the country code's main region, as `main` says this is.
+    """One region's numbering plan. `prefix` and `dialled` (the international prefix) are patterns, "" for none;
+    `rewrites`: the national prefix may be replaced by other digits. Lengths are masks: `possible` from anywhere,
+    `local` in a town only, `final` those that count in the end: `possible` of the country code's main region.
     """
 
     code: str
-    prefixes: tuple[str, ...] | None
+    prefix: str
+    rewrites: bool
     pattern: str
-    dialled: str | None
-    possible: npt.NDArray[np.bool_]  # by length
-    local: npt.NDArray[np.bool_]
+    dialled: str
+    possible: Mask
+    local: Mask
     longest: int
-    final: npt.NDArray[np.bool_]
-    main: bool = True
+    final: Mask
 
 
 def read(values: pa.Array, region: str | None) -> tuple[pa.Array, Mask, Mask]:
@@ -61,17 +67,18 @@ def read(values: pa.Array, region: str | None) -> tuple[pa.Array, Mask, Mask]:
     plan = _region_plan(region) if region is not None else None
     if region is not None and plan is None:
         fine &= plus
-    if plan is not None:
-        dialled = _starts(digits, lengths, plan.dialled or "x") & ~plus & fine
-        after = np.array(len(plan.dialled or ""))
-        zero = dialled & (digits[np.arange(count), np.minimum(after, WIDTH - 1)] == 0) & (lengths > after)
-        fine &= ~(dialled & (lengths <= after))  # nothing behind it: rare, and the library's own affair
-        dialled &= fine & ~zero
-        digits[dialled] = _shifted(digits[dialled], int(after))
-        lengths[dialled] -= int(after)
-        plus = plus | dialled
-    abroad, home = np.flatnonzero(plus & fine), np.flatnonzero(~plus & fine)
-    _read_abroad(digits, lengths, abroad, fine, (out, out_lengths, found))
+    home = np.flatnonzero(~plus & fine)
+    if plan is not None and len(home):
+        ours, size = digits[home], lengths[home]
+        by, _ = _front(ours, size, plan.dialled)
+        next_digit = ours[np.arange(len(home)), np.minimum(by, WIDTH - 1)]
+        by[(next_digit == 0) & (by < size)] = 0
+        fine[home[(by > 0) & (by >= size)]] = False  # nothing behind it: rare, and the library's own affair
+        dialled = np.flatnonzero((by > 0) & (by < size))
+        digits[home[dialled]], lengths[home[dialled]] = _cut(ours[dialled], size[dialled], by[dialled])
+        plus[home[dialled]] = True
+        home = home[by == 0]
+    _read_abroad(digits, lengths, np.flatnonzero(plus & fine), fine, (out, out_lengths, found))
     if plan is not None:
         _read_at_home(digits, lengths, home, plan, fine, (out, out_lengths, found))
     return _texts(out, out_lengths), fine, found & fine
@@ -101,26 +108,20 @@ def _digits(values: pa.Array) -> tuple[Digits, Lengths, Mask, Mask]:
     np.cumsum(is_digit, out=counted[1:])
     starts = counted[offsets[:-1]].astype(np.int64)
     lengths = counted[offsets[1:]].astype(np.int64) - starts
-    fine = (lengths >= 3) & (lengths <= WIDTH)
-    odd = np.flatnonzero((kinds == _BAD) | (kinds == _PLUS))
-    row = np.searchsorted(offsets, odd, side="right") - 1
-    bad = kinds[odd] == _BAD
-    fine[row[bad]] = False
-    plus = np.zeros(count, dtype=np.bool_)
-    at, row = odd[~bad], row[~bad]
-    behind = at - offsets[row]  # a "+" leads, or stands behind one bracket
-    leads = (behind == 0) | ((behind == 1) & (data[np.maximum(at - 1, 0)] == ord("(")))
-    fine[row[~leads]] = False
-    fine[row[1:][row[1:] == row[:-1]]] = False
-    plus[row[leads]] = True
-    some = np.flatnonzero(fine)
-    first, last = data[offsets[some]], data[offsets[some + 1] - 1]
-    proper = ((_CLASS[first] == _DIGIT) | (first == ord("+")) | (first == ord("("))) & (_CLASS[last] == _DIGIT)
-    fine[some[~proper]] = False
-    only = data[is_digit] - np.uint8(ord("0"))
-    place = starts[:, None] + np.arange(WIDTH)
-    matrix = only[np.minimum(place, max(len(only) - 1, 0))] if len(only) else np.zeros((count, WIDTH), np.uint8)
-    return matrix, lengths, plus, fine
+    fine = (lengths >= 3) & (lengths <= WIDTH) & (np.diff(offsets) <= _LONGEST_VALUE)
+    at = np.flatnonzero(kinds >= _PLUS)
+    row = np.searchsorted(offsets, at, side="right") - 1
+    before = counted[at] - starts[row]  # digits in front of it
+    is_plus, is_edge = kinds[at] == _PLUS, kinds[at] == _EDGE
+    plus_at = np.full(count, len(data), dtype=np.int64)
+    plus_at[row[is_plus]] = at[is_plus]
+    proper = is_plus & (before == 0) & (plus_at[row] == at)  # of two, only the last would be
+    proper |= is_edge & ((before == lengths[row]) | (before == 0) & (at < plus_at[row]))
+    fine[row[~proper]] = False
+    padded = np.zeros(int(counted[-1]) + WIDTH, dtype=np.uint8)
+    np.subtract(data[is_digit], ord("0"), out=padded[:-WIDTH])
+    matrix = np.lib.stride_tricks.sliding_window_view(padded, WIDTH)[starts]
+    return matrix, lengths, plus_at < len(data), fine
 
 
 def _texts(digits: Digits, lengths: Lengths) -> pa.Array:
@@ -131,22 +132,51 @@ def _texts(digits: Digits, lengths: Lengths) -> pa.Array:
     sizes = np.where(lengths > 0, lengths + 1, 0)
     offsets = np.zeros(len(digits) + 1, dtype=np.int32)
     np.cumsum(sizes, out=offsets[1:])
-    content = whole[np.arange(WIDTH + 1) < sizes[:, None]]
+    if len(sizes) and (sizes == sizes[0]).all():
+        content = whole[:, : sizes[0]].reshape(-1)
+    else:
+        content = whole[np.arange(WIDTH + 1) < sizes[:, None]]
     return pa.Array.from_buffers(pa.string(), len(digits), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
 
 
-def _shifted(digits: Digits, by: int) -> Digits:
-    out = np.zeros_like(digits)
-    out[:, : WIDTH - by] = digits[:, by:]
-    return out
+def _cut(digits: Digits, lengths: Lengths, by: Lengths) -> tuple[Digits, Lengths]:
+    """Each row without its first `by` digits."""
+    out = digits.copy()
+    for size in np.unique(by[by > 0]).tolist():
+        rows = np.flatnonzero(by == size)
+        out[rows, : WIDTH - size] = digits[rows, size:]
+    return out, lengths - by
 
 
 def _starts(digits: Digits, lengths: Lengths, prefix: str) -> Mask:
-    if not prefix.isdigit():
-        return np.zeros(len(digits), dtype=np.bool_)
     wanted = np.array([int(char) for char in prefix], dtype=np.uint8)
     found: Mask = (digits[:, : len(wanted)] == wanted).all(axis=1) & (lengths >= len(wanted))
     return found
+
+
+def _front(digits: Digits, lengths: Lengths, pattern: str) -> tuple[Lengths, Mask]:
+    """How many digits in front the pattern takes, 0 where it does not fit, and whether its last group took some."""
+    none = np.zeros(len(digits), dtype=np.bool_)
+    if not pattern or not len(digits):
+        return np.zeros(len(digits), dtype=np.int64), none
+    if pattern.isdigit():
+        return np.where(_starts(digits, lengths, pattern), len(pattern), 0), none
+    named, groups = _named(pattern)
+    parts = pc.extract_regex(_texts(digits, lengths), rf"^\+(?P<whole>{named})")
+    sizes = [
+        np.asarray(pc.fill_null(pc.binary_length(part), 0).to_numpy(zero_copy_only=False), dtype=np.int64)
+        for part in (parts.field(0), parts.field(groups))
+    ]
+    fits = np.asarray(parts.is_valid().to_numpy(zero_copy_only=False))
+    return np.where(fits, sizes[0], 0), fits & (sizes[1] > 0) if groups else none
+
+
+@cache
+def _named(pattern: str) -> tuple[str, int]:
+    """The pattern with names for its groups, as Arrow wants them, and how many there are."""
+    groups = itertools.count(1)
+    named = re.sub(r"\((?!\?)", lambda _: f"(?P<g{next(groups)}>", pattern)
+    return named, next(groups) - 1
 
 
 # --- numbering plans ------------------------------------------------------------------------------------------------
@@ -154,14 +184,12 @@ def _starts(digits: Digits, lengths: Lengths, prefix: str) -> Mask:
 
 @cache
 def _region_plan(region: str) -> _Plan | None:
-    """The plan of a default region; None where its international prefix is a pattern."""
+    """The plan of a default region."""
     import phonenumbers
 
     plan = _plan(phonenumbers.PhoneMetadata.metadata_for_region(region, None))
-    whole = _code_plan(int(plan.code)) if plan is not None else None
-    if plan is None or plan.dialled is None or whole is None:
-        return None
-    return replace(plan, final=whole.possible, main=phonenumbers.region_code_for_country_code(int(plan.code)) == region)
+    main = _code_plan(int(plan.code)) if plan is not None else None
+    return replace(plan, final=main.possible) if plan is not None and main is not None else None
 
 
 @cache
@@ -177,18 +205,15 @@ def _plan(metadata: object) -> _Plan | None:
     general = getattr(metadata, "general_desc", None)
     if general is None or not general.national_number_pattern:
         return None
-    prefix = getattr(metadata, "national_prefix_for_parsing", None) or ""
-    rule = getattr(metadata, "national_prefix_transform_rule", None)
-    plain = all(part.isdigit() for part in prefix.split("|")) and not rule
-    dialled = getattr(metadata, "international_prefix", None) or ""
     possible, local = np.zeros(WIDTH + 1, dtype=np.bool_), np.zeros(WIDTH + 1, dtype=np.bool_)
     possible[[length for length in general.possible_length if 0 < length <= WIDTH]] = True
     local[[length for length in general.possible_length_local_only if 0 < length <= WIDTH]] = True
     return _Plan(
         str(getattr(metadata, "country_code", 0)),
-        (tuple(prefix.split("|")) if plain else None) if prefix else (),
+        getattr(metadata, "national_prefix_for_parsing", None) or "",
+        bool(getattr(metadata, "national_prefix_transform_rule", None)),
         general.national_number_pattern,
-        dialled if dialled.isdigit() else None,
+        getattr(metadata, "international_prefix", None) or "",
         possible & ~local,
         local,
         max(general.possible_length),
@@ -224,8 +249,8 @@ def _read_abroad(digits: Digits, lengths: Lengths, rows: npt.NDArray[np.int64], 
         if plan is None:
             fine[some] = False
             continue
-        size = len(str(code))
-        _read_national(_shifted(digits[some], size), lengths[some] - size, some, plan, fine, out)
+        behind = np.full(len(some), len(str(code)))
+        _read_national(*_cut(digits[some], lengths[some], behind), some, plan, fine, out)
 
 
 def _read_at_home(
@@ -233,19 +258,20 @@ def _read_at_home(
 ) -> None:
     """Numbers as they are dialled in the default region; its country code may stand in front without a "+"."""
     ours, size = digits[rows], lengths[rows]
-    behind = len(plan.code)
+    moved = np.zeros(len(rows), dtype=np.bool_)
     coded = np.flatnonzero(_starts(ours, size, plan.code))
     if len(coded):
-        rest, rest_size = _shifted(ours[coded], behind), size[coded] - behind
+        rest, rest_size = _cut(ours[coded], size[coded], np.full(len(coded), len(plan.code)))
         fine[rows[coded[rest_size < 1]]] = False
         rest, rest_size, told = _without_prefix(rest, rest_size, plan)
         fine[rows[coded[~told]]] = False
         better = ~_matches(ours[coded], size[coded], plan) & _matches(rest, rest_size, plan)
         better |= (size[coded] > plan.longest) & ~plan.local[size[coded]]
-        if not plan.main:  # the library goes on with the main region's plan
-            fine[rows[coded[better]]] = False
+        moved[coded[better]] = True
         ours[coded[better]], size[coded[better]] = rest[better], rest_size[better]
-    _read_national(ours, size, rows, plan, fine, out)
+    main = _code_plan(int(plan.code)) or plan  # with a country code the library goes on with the main region's plan
+    _read_national(ours[~moved], size[~moved], rows[~moved], plan, fine, out)
+    _read_national(ours[moved], size[moved], rows[moved], main, fine, out)
 
 
 def _read_national(
@@ -255,12 +281,14 @@ def _read_national(
     fine[rows[(lengths < 2)]] = False
     short, short_lengths, told = _without_prefix(digits, lengths, plan)
     fine[rows[~told]] = False
-    clipped = np.clip(short_lengths, 0, WIDTH)
-    taken = plan.possible[clipped] | (short_lengths > plan.longest) & ~plan.local[clipped]
-    digits, lengths = np.where(taken[:, None], short, digits), np.where(taken, short_lengths, lengths)
+    if short is not digits:
+        clipped = np.clip(short_lengths, 0, WIDTH)
+        taken = plan.possible[clipped] | (short_lengths > plan.longest) & ~plan.local[clipped]
+        digits, lengths = np.where(taken[:, None], short, digits), np.where(taken, short_lengths, lengths)
     fine[rows[(lengths < 2) | (lengths > _LONGEST_NATIONAL)]] = False
-    zeros = (digits == 0) | (np.arange(WIDTH) >= lengths[:, None])
-    fine[rows[zeros.all(axis=1)]] = False
+    zero = np.flatnonzero(digits[:, 0] == 0)
+    only_zeros = ((digits[zero] == 0) | (np.arange(WIDTH) >= lengths[zero, None])).all(axis=1)
+    fine[rows[zero[only_zeros]]] = False
     good = plan.final[np.clip(lengths, 0, WIDTH)] & (lengths + len(plan.code) <= WIDTH)
     target, target_lengths, found = out
     found[rows] = good
@@ -271,20 +299,18 @@ def _read_national(
 
 
 def _without_prefix(digits: Digits, lengths: Lengths, plan: _Plan) -> tuple[Digits, Lengths, Mask]:
-    """The number behind the national prefix, unless it was viable before and is not after; and for which rows that can
-    be told from plain digits."""
-    told = np.ones(len(digits), dtype=np.bool_)
-    if plan.prefixes is None:
-        return digits, lengths, np.zeros(len(digits), dtype=np.bool_)
-    out, out_lengths, open_rows = digits.copy(), lengths.copy(), told.copy()
-    for prefix in plan.prefixes:
-        rows = np.flatnonzero(_starts(digits, lengths, prefix) & open_rows)
-        open_rows[rows] = False  # the first alternative that fits is the one
-        if len(rows):
-            rest, rest_lengths = _shifted(digits[rows], len(prefix)), lengths[rows] - len(prefix)
-            keeps = _matches(digits[rows], lengths[rows], plan)
-            keeps[keeps] = ~_matches(rest[keeps], rest_lengths[keeps], plan)
-            out[rows[~keeps]], out_lengths[rows[~keeps]] = rest[~keeps], rest_lengths[~keeps]
+    """The number behind the national prefix, unless it was viable before and is not after; and for which rows that is
+    all there is to it: a prefix that is rewritten is not told here."""
+    by, grouped = _front(digits, lengths, plan.prefix)
+    told = ~grouped if plan.rewrites else np.ones(len(digits), dtype=np.bool_)
+    rows = np.flatnonzero(by)
+    if not len(rows):
+        return digits, lengths, told
+    rest, rest_lengths = _cut(digits[rows], lengths[rows], by[rows])
+    keeps = _matches(digits[rows], lengths[rows], plan)
+    keeps[keeps] = ~_matches(rest[keeps], rest_lengths[keeps], plan)
+    out, out_lengths = digits.copy(), lengths.copy()
+    out[rows[~keeps]], out_lengths[rows[~keeps]] = rest[~keeps], rest_lengths[~keeps]
     return out, out_lengths, told
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import random
 from dataclasses import dataclass
 
 import numpy as np
-import phonenumbers
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from party.errors import DataError, InternalError, UsageError
-from psi import Identifiers, KeyColumn, from_items, from_scan, phones, settings_digest
+from psi import Identifiers, KeyColumn, from_items, from_scan, settings_digest
 from psi.identifiers import CHUNK, Counts
-from psi.normalise import NORMALISERS, ONE, one_phone
+from psi.normalise import NORMALISERS, ONE
 
 
 @dataclass
@@ -273,74 +271,3 @@ def test_numbers_and_mails_equal_the_rule_one_by_one(values: list[str]) -> None:
     for rule in ("integer", "email"):
         made = NORMALISERS[rule](pa.array(values, pa.string()), KeyColumn("k", rule))
         assert [item and bytes(item) for item in made.to_pylist()] == [ONE[rule](value, None) for value in values]
-
-
-SEPARATORS = [" ", "-", ".", "(", ")", " ) "]
-
-
-def written(region: str, rng: random.Random) -> str:
-    """A number as somebody of this region may have written it, right or wrong."""
-    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
-    examples = [phonenumbers.example_number_for_type(region, kind) for kind in (0, 1, 3, 4)]
-    national = [phonenumbers.national_significant_number(example) for example in examples if example]
-    if national and rng.random() < 0.5:
-        digits = list(rng.choice(national))
-        for _ in range(rng.choice([0, 1, 2, 4])):
-            digits[rng.randrange(len(digits))] = rng.choice("0123456789")
-        digits = digits[: len(digits) - (rng.random() < 0.2)] + [rng.choice("0123456789")] * (rng.random() < 0.2)
-    else:
-        digits = [rng.choice("0123456789") for _ in range(rng.randrange(1, 18))]
-    code = str(metadata.country_code)
-    national_prefix = metadata.national_prefix or "0"
-    front = ["", "", "0", national_prefix, "00" + code, "+" + code, code, f"+{code}0", "+", "00", "011", f"(+{code})"]
-    value = rng.choice(front) + "".join(digits)
-    if rng.random() < 0.4:
-        value = "".join(char + (rng.choice(SEPARATORS) if rng.random() < 0.25 else "") for char in value)
-    if rng.random() < 0.05:
-        value += rng.choice([" ext 5", "x12", "a", " ", "\u00a0", "#", ";ext=3", "/5", "+", ","])
-    return value
-
-
-def compare_phones(each: int, seed: int) -> tuple[int, int]:
-    """How many of how many numbers took the quick path; all of them equal to the library's reading."""
-    rng, quick, total = random.Random(seed), 0, 0
-    for region in sorted(phonenumbers.SUPPORTED_REGIONS):
-        values = [written(region, rng) for _ in range(each)]
-        forms, read_here, found = phones.read(pa.array(values, pa.string()), region)
-        for value, form, known, good in zip(values, forms.to_pylist(), read_here, found, strict=True):
-            total += 1
-            quick += bool(known)
-            if known:
-                assert one_phone(value, region) == (form.encode() if good else None), (region, value)
-    return quick, total
-
-
-def test_quickly_read_phones_of_every_region_equal_the_library() -> None:
-    quick, total = compare_phones(40, 1)
-    assert quick > total / 2
-
-
-@pytest.mark.slow
-def test_quickly_read_phones_of_every_region_equal_the_library_a_million_times() -> None:
-    assert sum(compare_phones(1000, seed)[1] for seed in range(2, 7)) > 1_000_000
-
-
-@pytest.mark.parametrize(
-    ("value", "region"),
-    [
-        ("+44 7900 123456", "GB"),
-        ("07900-123456", "GB"),
-        ("0044 7900 123456", "GB"),
-        ("447900123456", "GB"),
-        ("(020) 7946 0958", "GB"),
-        ("1 (202) 555-0123", "US"),
-        ("202.555.0123", "US"),
-        ("011 44 7900 123456", "US"),
-        ("+33 6 12 34 56 78", None),
-        ("06 12 34 56 78", "FR"),
-        ("0151 12345678", "DE"),
-    ],
-)
-def test_ordinary_ways_of_writing_a_number_take_the_quick_path(value: str, region: str | None) -> None:
-    forms, read_here, found = phones.read(pa.array([value]), region)
-    assert read_here.all() and found.all() and forms.to_pylist()[0].encode() == one_phone(value, region)
