@@ -35,6 +35,7 @@ class PeerPolicy:
     approve: str = "manual"
     columns: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     series: tuple[int, int] | None = None  # runs and days after which an incremental alignment draws a new key
+    duplicates: str = "first"  # "all": a key that the peer repeats may stand for each of its rows
 
     def grants(self, table: str, column: str) -> frozenset[str]:
         """The grants of one column, none when it is not named."""
@@ -86,9 +87,10 @@ def read_policy(top: Reader) -> PolicyFile:
 
 
 def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
-    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve", "series"))
+    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve", "series", "duplicates"))
     alignment, approve = reader.optional("alignment"), reader.optional("approve")
     min_size, min_rows = reader.optional("min_size"), reader.optional("min_rows")
+    duplicates = reader.optional("duplicates")
     columns: dict[str, frozenset[str]] = {}
     section = reader.optional("columns")
     for column, item in ({} if section is None else section.mapping()).items():
@@ -109,6 +111,7 @@ def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
         default.approve if approve is None else approve.choice(("auto", "manual")),
         MappingProxyType(columns),
         _series(reader.optional("series")),
+        default.duplicates if duplicates is None else duplicates.choice(("first", "all")),
     )
 
 
@@ -145,6 +148,11 @@ def decide(policy: PeerPolicy, us: str, peer: str, request: Request) -> tuple[st
             break
     if policy.series is None and any(opening.what == "alignment.series" for opening in request.openings):
         missing.add("an incremental alignment needs `series: {runs: ..., days: ...}`, and policy has none")
+    if policy.duplicates != "all" and any(opening.what == "alignment.multiplicities" for opening in request.openings):
+        missing.add(
+            "repeated keys that stand for each of their rows need `duplicates: all`: a row of ours then counts as often"
+            f" as {peer} repeats its key, also for min_rows"
+        )
     strange = {f"a use of a column by nobody: {use.party}" for use in request.uses if use.party not in (us, peer)}
     strange |= {f"{opening.what} to {opening.to}" for opening in request.openings if opening.to not in (us, peer)}
     return tuple(sorted(missing | {f"not between {us} and {peer}: {what}" for what in strange}))

@@ -69,9 +69,13 @@ def align(
         if found is None:
             continue
         others = found.others if found.others is not None else np.empty((0, 2), dtype=np.int64)
-        first_only = others[:, 1] if source.duplicates == "first" else others[np.isin(others[:, 0], found.rows), 1]
-        gone = np.concatenate([gone, found.rows[found.rows >= 0], first_only])
-        parts.append(_laid_out(found, others, channel, guard, own) if terms.multiple else found)
+        if source.duplicates == "first":
+            left_out, repeats = others[:, 1], others[:0]
+        else:
+            repeats = others[np.isin(others[:, 0], found.rows)]
+            left_out = repeats[:, 1]
+        gone = np.concatenate([gone, found.rows[found.rows >= 0], left_out])
+        parts.append(_laid_out(found, repeats, channel, guard, own) if terms.multiple else found)
     if not parts:
         raise too_small(Run(channel, guard, terms, means))
     whole = replace(_joined(parts), by_key=tuple(by_key))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from party.catalogue import Catalogue, Column, Table
 from party.errors import FileError
 from party.files import read_party
-from party.policy import ALIGNMENTS, PeerPolicy, PolicyFile, decide, read_policy, round_rows, visible
+from party.policy import ALIGNMENTS, PeerPolicy, PolicyFile, decide, load_policy, read_policy, round_rows, visible
 from party.request import GRANTS, Opening, Request, Use
 from party.yamlfile import parse
 
@@ -190,3 +190,30 @@ def test_the_page_is_valid_and_names_every_grant() -> None:
     telco = read(page.split("```yaml\n")[1].split("```")[0]).peers["telco"]
     assert telco.grants("customers", "region") == {"filter", "group", "aggregate"}
     assert all(f"| `{grant}` |" in page for grant in GRANTS)
+
+
+@pytest.mark.parametrize(
+    ("what", "words", "text"),
+    [
+        ("alignment.series", "series: {runs: 3, days: 2}", "`series: {runs: ..., days: ...}`"),
+        ("alignment.multiplicities", "duplicates: all", "`duplicates: all`"),
+    ],
+)
+def test_series_and_repeated_keys_are_allowed_by_a_word_of_their_own(
+    what: str, words: str, text: str, tmp_path: Path
+) -> None:
+    asked = Request(frozenset(), frozenset({Opening(what, "telco"), Opening(what, "bank")}))
+    for line, allowed in (("", False), (f"    {words}\n", True)):
+        path = tmp_path / "policy.yaml"
+        path.write_text(f"version: 1\npeers:\n  telco:\n    alignment: rows\n{line}")
+        missing = decide(load_policy(path).towards("telco"), "bank", "telco", asked)
+        assert (not missing) is allowed and (allowed or text in missing[0])
+
+
+@pytest.mark.parametrize("words", ["series: {runs: 3}", "series: {runs: 0, days: 3}", "series: 3", "duplicates: error"])
+def test_malformed_words_are_refused_with_their_line(words: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(f"version: 1\npeers:\n  telco:\n    {words}\n")
+    with pytest.raises(FileError) as caught:
+        load_policy(path)
+    assert caught.value.line == 4
