@@ -78,8 +78,8 @@ class Identifiers:
         ready, counts = 0, Counts(0)
         for piece in self._read():
             items, rows, counts = piece
-            if len(self._left_out):
-                keep = ~np.isin(rows, self._left_out)
+            keep = _others(rows, self._left_out)
+            if not keep.all():
                 items, rows = items.filter(pa.array(keep)), rows[keep]
             waiting.append((items, rows))
             ready += len(rows)
@@ -99,6 +99,14 @@ class Identifiers:
 
 
 _Piece = tuple[pa.Array, Rows, Counts]  # binary without nulls, their rows, and what has been read so far
+
+
+def _others(rows: Rows, left_out: Rows) -> npt.NDArray[np.bool_]:
+    """Which of the rows are not left out; both ascend, so only the part around the rows is looked at."""
+    if not len(rows):
+        return np.empty(0, dtype=np.bool_)
+    first, end = np.searchsorted(left_out, [rows[0], rows[-1] + 1])
+    return np.isin(rows, left_out[first:end], assume_unique=True, invert=True)
 
 
 def _taken(waiting: list[tuple[pa.Array, Rows]], count: int) -> Batch:
@@ -148,7 +156,7 @@ def from_scan(
 
     def read() -> Iterator[_Piece]:
         total = nulls = failures = 0
-        for batch in scan():
+        for batch in _sliced(scan()):
             for column in key:
                 if column.name not in batch.schema.names:
                     raise DataError(f"the table has no key column {column.name}")
@@ -165,6 +173,13 @@ def from_scan(
             yield (encoded if there.all() else encoded.drop_null()), rows, Counts(total, nulls, failures)
 
     return Identifiers(read, settings_digest([column.normalise for column in key]), duplicates)
+
+
+def _sliced(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of CHUNK at most, so that what a rule takes in memory is the same for any caller."""
+    for batch in batches:
+        for start in range(0, max(batch.num_rows, 1), CHUNK):
+            yield batch.slice(start, CHUNK)
 
 
 def _rule(column: KeyColumn) -> Normaliser:

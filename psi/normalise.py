@@ -47,7 +47,7 @@ Normaliser = Callable[[pa.Array, KeyColumn], pa.Array]
 _SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f "  # what str.strip takes off an ASCII text
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+)", re.ASCII)
 _NOT_WORD = re.compile(r"[^0-9a-z]+", re.ASCII)
-_PLAIN_INTEGER = r"^(?:0|-?[1-9][0-9]*)$"
+_ASCII_INTEGER = r"^[+-]?[0-9]+$"
 _PLAIN_EMAIL = r"^[!-~]+@[!-?A-~]*[!-\-/-?A-~]$"  # no space, no "@" in the domain, no dot at its end
 
 
@@ -121,7 +121,7 @@ def text(values: pa.Array, column: KeyColumn) -> pa.Array:
     """NFC, trimmed."""
     texts = _texts(values, column)
     plain = pc.string_is_ascii(texts)
-    return _finished(texts, plain, pc.utf8_trim(texts, characters=_SPACES), column)
+    return _finished(texts, plain, pc.ascii_trim(texts, characters=_SPACES), column)
 
 
 def integer(values: pa.Array, column: KeyColumn) -> pa.Array:
@@ -129,13 +129,20 @@ def integer(values: pa.Array, column: KeyColumn) -> pa.Array:
     if pa.types.is_integer(values.type):
         return values.cast(pa.string())
     texts = _texts(values, column)
-    return _finished(texts, pc.match_substring_regex(texts, _PLAIN_INTEGER), texts, column)
+    trimmed = pc.ascii_trim(texts, characters=_SPACES)
+    digits = pc.ascii_ltrim(trimmed, characters="+-0")  # more than one sign, or one inside: not `good`
+    empty, zero = pa.scalar("", digits.type), pa.scalar("0", digits.type)
+    digits = pc.if_else(pc.equal(digits, empty), zero, digits)
+    negative = pc.and_(pc.starts_with(trimmed, pattern="-"), pc.not_equal(digits, zero))
+    good = pc.match_substring_regex(trimmed, _ASCII_INTEGER)
+    whole = pc.binary_join_element_wise(pc.if_else(negative, pa.scalar("-", digits.type), empty), digits, empty)
+    return _finished(texts, pc.string_is_ascii(texts), pc.if_else(good, whole, empty), column)
 
 
 def email(values: pa.Array, column: KeyColumn) -> pa.Array:
     """local@domain, lower case, domain in ASCII."""
     texts = _texts(values, column)
-    lower = pc.ascii_lower(pc.utf8_trim(texts, characters=_SPACES))
+    lower = pc.ascii_lower(pc.ascii_trim(texts, characters=_SPACES))
     plain = pc.and_(pc.string_is_ascii(texts), pc.match_substring_regex(lower, _PLAIN_EMAIL))
     return _finished(texts, plain, lower, column)
 
@@ -145,7 +152,7 @@ def name(values: pa.Array, column: KeyColumn) -> pa.Array:
     texts = _texts(values, column)
     words = pc.replace_substring(pc.ascii_lower(texts), pattern="'", replacement="")
     words = pc.replace_substring_regex(words, pattern="[^0-9a-z]+", replacement=" ")
-    return _finished(texts, pc.string_is_ascii(texts), pc.utf8_trim(words, characters=" "), column)
+    return _finished(texts, pc.string_is_ascii(texts), pc.ascii_trim(words, characters=" "), column)
 
 
 def phone(values: pa.Array, column: KeyColumn) -> pa.Array:
