@@ -74,7 +74,8 @@ def align(
         else:
             repeats = others[np.isin(others[:, 0], found.rows)]
             left_out = repeats[:, 1]
-        gone = np.concatenate([gone, found.rows[found.rows >= 0], left_out])
+        if number < len(sources) or terms.keep is not None:
+            gone = np.concatenate([gone, found.rows[found.rows >= 0], left_out])
         parts.append(_laid_out(found, repeats, channel, guard, own) if terms.multiple else found)
     if not parts:
         raise too_small(Run(channel, guard, terms, means))
