@@ -47,12 +47,11 @@ INLINE vec seventeen(vec h)
     return V_ADD(_mm512_slli_epi64(h, 4), h);
 }
 
-INLINE wide multiply(const tight *left, const tight *right)
+INLINE void multiply(wide *out, const tight *left, const tight *right)
 {
     const vec a0 = left->limb[0], a1 = left->limb[1], a2 = left->limb[2], a3 = left->limb[3], a4 = left->limb[4];
     const vec b0 = right->limb[0], b1 = right->limb[1], b2 = right->limb[2], b3 = right->limb[3], b4 = right->limb[4];
     const vec zero = _mm512_setzero_si512();
-    wide out;
     /* columns 5 to 9: high halves, doubled, then low halves */
     vec h0 = high(zero, a0, b4), h1 = high(zero, a1, b4), h2 = high(zero, a2, b4), h3 = high(zero, a3, b4);
     vec h4 = high(zero, a4, b4);
@@ -77,16 +76,14 @@ INLINE wide multiply(const tight *left, const tight *right)
     r2 = low(r2, a2, b0), r3 = low(r3, a2, b1), r4 = low(r4, a2, b2);
     r3 = low(r3, a3, b0), r4 = low(r4, a3, b1);
     r4 = low(r4, a4, b0);
-    out.limb[0] = r0, out.limb[1] = r1, out.limb[2] = r2, out.limb[3] = r3, out.limb[4] = r4;
-    return out;
+    out->limb[0] = r0, out->limb[1] = r1, out->limb[2] = r2, out->limb[3] = r3, out->limb[4] = r4;
 }
 
 /* the cross products are taken once and doubled with the sum: their high halves count four times */
-INLINE wide square(const tight *x)
+INLINE void square(wide *out, const tight *x)
 {
     const vec a0 = x->limb[0], a1 = x->limb[1], a2 = x->limb[2], a3 = x->limb[3], a4 = x->limb[4];
     const vec zero = _mm512_setzero_si512();
-    wide out;
     vec h0 = high(zero, a0, a4), h1 = high(zero, a1, a4), h2 = high(zero, a2, a4), h3 = high(zero, a3, a4);
     h0 = high(h0, a1, a3), h1 = high(h1, a2, a3);
     h0 = TWICE(h0), h1 = TWICE(h1), h2 = TWICE(h2), h3 = TWICE(h3);
@@ -109,85 +106,66 @@ INLINE wide square(const tight *x)
     r0 = TWICE(r0), r1 = TWICE(r1), r2 = TWICE(r2), r3 = TWICE(r3), r4 = TWICE(r4);
     r0 = V_ADD(r0, h0), r1 = V_ADD(r1, h1), r2 = V_ADD(r2, h2), r3 = V_ADD(r3, h3), r4 = V_ADD(r4, h4);
     r0 = low(r0, a0, a0), r2 = low(r2, a1, a1), r4 = low(r4, a2, a2);
-    out.limb[0] = r0, out.limb[1] = r1, out.limb[2] = r2, out.limb[3] = r3, out.limb[4] = r4;
-    return out;
+    out->limb[0] = r0, out->limb[1] = r1, out->limb[2] = r2, out->limb[3] = r3, out->limb[4] = r4;
 }
 
-INLINE wide add(const wide *a, const wide *b)
+INLINE void add(wide *out, const wide *a, const wide *b)
 {
-    wide out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = V_ADD(a->limb[i], b->limb[i]);
-    return out;
+        out->limb[i] = V_ADD(a->limb[i], b->limb[i]);
 }
 
-INLINE wide subtract(const wide *a, const wide *b) /* a - b + 2^8 p */
+INLINE void subtract(wide *out, const wide *a, const wide *b) /* a - b + 2^8 p */
 {
-    wide out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = _mm512_sub_epi64(V_ADD(a->limb[i], V_ALL((i ? MASK51 : MASK51 - 18) << 8)), b->limb[i]);
-    return out;
+        out->limb[i] = _mm512_sub_epi64(V_ADD(a->limb[i], V_ALL((i ? MASK51 : MASK51 - 18) << 8)), b->limb[i]);
 }
 
-INLINE wide small(u64 x)
+INLINE void small(wide *out, u64 x)
 {
-    wide out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = V_ALL(i ? 0 : x);
-    return out;
+        out->limb[i] = V_ALL(i ? 0 : x);
 }
 
-INLINE wide add_small(const wide *a, u64 x)
+INLINE void add_small(wide *out, u64 x)
 {
-    wide out = *a;
-    out.limb[0] = V_ADD(out.limb[0], V_ALL(x));
-    return out;
+    out->limb[0] = V_ADD(out->limb[0], V_ALL(x));
 }
 
-INLINE tight carry(const wide *x) /* limbs below 2^60 */
+INLINE void carry(tight *out, const wide *x) /* limbs below 2^60 */
 {
     const vec mask = V_ALL(MASK51);
-    tight out;
-    out.limb[0] = low(_mm512_and_si512(x->limb[0], mask), V_SHR(x->limb[4], 51), V_ALL(19));
+    out->limb[0] = low(_mm512_and_si512(x->limb[0], mask), V_SHR(x->limb[4], 51), V_ALL(19));
     for (int i = 1; i < 5; i++)
-        out.limb[i] = V_ADD(_mm512_and_si512(x->limb[i], mask), V_SHR(x->limb[i - 1], 51));
-    return out;
+        out->limb[i] = V_ADD(_mm512_and_si512(x->limb[i], mask), V_SHR(x->limb[i - 1], 51));
 }
 
-INLINE wide widen(const tight *x) /* of a loaded point */
+INLINE void widen(wide *out, const tight *x) /* of a loaded point */
 {
-    wide out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = x->limb[i];
-    return out;
+        out->limb[i] = x->limb[i];
 }
 
-INLINE wide scaled(const tight *e, const tight *aa) /* AA + 121665 E */
+INLINE void scaled(wide *out, const tight *e, const tight *aa) /* AA + 121665 E */
 {
     const vec a24 = V_ALL(121665), zero = _mm512_setzero_si512();
-    wide out;
-    out.limb[0] = low(low(aa->limb[0], e->limb[0], a24), high(zero, e->limb[4], a24), V_ALL(38));
+    out->limb[0] = low(low(aa->limb[0], e->limb[0], a24), high(zero, e->limb[4], a24), V_ALL(38));
     for (int i = 1; i < 5; i++) {
         const vec above = high(zero, e->limb[i - 1], a24);
-        out.limb[i] = low(V_ADD(aa->limb[i], TWICE(above)), e->limb[i], a24);
+        out->limb[i] = low(V_ADD(aa->limb[i], TWICE(above)), e->limb[i], a24);
     }
-    return out;
 }
 
-INLINE tight choose(const tight *a, const tight *b, u8 which)
+INLINE void choose(tight *a, const tight *b, u8 which) /* b where a bit is set */
 {
-    tight out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = _mm512_mask_mov_epi64(a->limb[i], (__mmask8)which, b->limb[i]);
-    return out;
+        a->limb[i] = _mm512_mask_mov_epi64(a->limb[i], (__mmask8)which, b->limb[i]);
 }
 
-INLINE tight load(const lanes51 *from)
+INLINE void load(tight *out, const lanes51 *from)
 {
-    tight out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = V_LOAD(from->limb[i]);
-    return out;
+        out->limb[i] = V_LOAD(from->limb[i]);
 }
 
 INLINE void unload(lanes51 *to, const tight *x)

@@ -2,7 +2,8 @@
  *
  * A variant's C file defines, before it includes this one: LANES, FAST (its target attribute), the types `wide` (what
  * products, sums and differences give) and `tight` (what `carry` gives and products take), and the functions
- * multiply, square, add, subtract, add_small, carry, widen, scaled, choose, choose_wide, load, unload.
+ * multiply, square, add, subtract, add_small, small, widen, carry, scaled, choose, load, unload: results first, and a
+ * result may be an operand too.
  * Only a `wide` fresh from a product may enter add or subtract, and the result only carry: the types say so as far as
  * C lets them, docs/explanation/curve.md has the bounds.
  *
@@ -16,19 +17,27 @@ typedef struct { wide x, z; } projective;
 /* RFC 7748 section 5, the doubling half of a step: A = x + z and B = x - z are given */
 FAST static inline void doubled(projective *out, const tight *a, const tight *b)
 {
-    const wide aa_wide = square(a), bb_wide = square(b), e_wide = subtract(&aa_wide, &bb_wide);
-    const tight aa = carry(&aa_wide), bb = carry(&bb_wide), e = carry(&e_wide);
-    const wide sum_wide = scaled(&e, &aa); /* AA + a24 E */
-    const tight sum = carry(&sum_wide);
-    out->x = multiply(&aa, &bb);
-    out->z = multiply(&e, &sum);
+    wide aa_wide, bb_wide, e_wide, sum_wide;
+    tight aa, bb, e, sum;
+    square(&aa_wide, a);
+    square(&bb_wide, b);
+    subtract(&e_wide, &aa_wide, &bb_wide);
+    carry(&aa, &aa_wide);
+    carry(&bb, &bb_wide);
+    carry(&e, &e_wide);
+    multiply(&out->x, &aa, &bb);
+    scaled(&sum_wide, &e, &aa); /* AA + a24 E */
+    carry(&sum, &sum_wide);
+    multiply(&out->z, &e, &sum);
 }
 
 FAST static inline void sum_and_difference(tight *a, tight *b, const projective *from)
 {
-    const wide sum = add(&from->x, &from->z), difference = subtract(&from->x, &from->z);
-    *a = carry(&sum);
-    *b = carry(&difference);
+    wide sum, difference;
+    add(&sum, &from->x, &from->z);
+    subtract(&difference, &from->x, &from->z);
+    carry(a, &sum);
+    carry(b, &difference);
 }
 
 /* X and Z of scalar times u for every lane. `two` is the point doubled last, `sum` the other of the ladder's pair.
@@ -37,36 +46,40 @@ FAST static inline void sum_and_difference(tight *a, tight *b, const projective 
 FAST static void ladder(tight *x, tight *z, const tight *u, const u8 *choices)
 {
     projective two, sum;
-    tight a, b, c, d;
-    sum.x = widen(u);
-    sum.z = small(1);
+    wide da, cb, plus, minus;
+    tight a, b, c, d, plus_tight, minus_tight;
+    widen(&sum.x, u);
+    small(&sum.z, 1);
     sum_and_difference(&a, &b, &sum);
     doubled(&two, &a, &b); /* the top bit of a clamped scalar is set: the pair is (u, 2u) */
     for (int i = 0; i < STEPS; i++) {
         sum_and_difference(&a, &b, &two);
         sum_and_difference(&c, &d, &sum);
-        const wide da = multiply(&d, &a), cb = multiply(&c, &b);
-        const wide plus = add(&da, &cb), minus = subtract(&da, &cb);
-        const tight plus_tight = carry(&plus), minus_tight = carry(&minus);
-        const wide minus_square = square(&minus_tight);
-        const tight minus_square_tight = carry(&minus_square);
-        sum.x = square(&plus_tight);
-        sum.z = multiply(&minus_square_tight, u);
-        a = choose(&a, &c, choices[i]);
-        b = choose(&b, &d, choices[i]);
+        multiply(&da, &d, &a);
+        multiply(&cb, &c, &b);
+        add(&plus, &da, &cb);
+        subtract(&minus, &da, &cb);
+        carry(&plus_tight, &plus);
+        carry(&minus_tight, &minus);
+        square(&sum.x, &plus_tight);
+        square(&minus, &minus_tight);
+        carry(&minus_tight, &minus);
+        multiply(&sum.z, &minus_tight, u);
+        choose(&a, &c, choices[i]);
+        choose(&b, &d, choices[i]);
         doubled(&two, &a, &b);
     }
     sum_and_difference(&a, &b, &two);
     sum_and_difference(&c, &d, &sum);
-    a = choose(&a, &c, choices[STEPS]);
-    b = choose(&b, &d, choices[STEPS]);
+    choose(&a, &c, choices[STEPS]);
+    choose(&b, &d, choices[STEPS]);
     for (int i = 0; i < 3; i++) { /* the low three bits are clear */
         doubled(&two, &a, &b);
         if (i < 2)
             sum_and_difference(&a, &b, &two);
     }
-    *x = carry(&two.x);
-    *z = carry(&two.z);
+    carry(x, &two.x);
+    carry(z, &two.z);
 }
 
 /* rows of choices from the scalars: bit 'lane' of row i says whether bits 253 - i and 254 - i of it differ */
@@ -87,10 +100,11 @@ FAST static void choices_of(u8 choices[STEPS + 1], const u8 *scalars, size_t cou
     }
 }
 
-FAST static inline tight times(const tight *a, const tight *b)
+FAST static inline void times(tight *out, const tight *a, const tight *b)
 {
-    const wide product = multiply(a, b);
-    return carry(&product);
+    wide product;
+    multiply(&product, a, b);
+    carry(out, &product);
 }
 
 #define TOGETHER 4 /* vectors whose powers run side by side, to hide the latency of one chain */
@@ -101,15 +115,16 @@ FAST static inline void square_all(tight *to, const tight *from, int turns, size
         to[k] = from[k];
     for (int i = 0; i < turns; i++)
         for (size_t k = 0; k < count; k++) {
-            const wide product = square(&to[k]);
-            to[k] = carry(&product);
+            wide product;
+            square(&product, &to[k]);
+            carry(&to[k], &product);
         }
 }
 
 FAST static inline void times_all(tight *to, const tight *a, const tight *b, size_t count)
 {
     for (size_t k = 0; k < count; k++)
-        to[k] = times(&a[k], &b[k]);
+        times(&to[k], &a[k], &b[k]);
 }
 
 /* x^(2^250 - 1), and x^11 on the way: the chain of Bernstein's first paper on the curve; count <= TOGETHER */
@@ -160,7 +175,7 @@ FAST static void load_points(tight *x, const u8 *points, size_t count)
         for (int i = 0; i < 5; i++)
             raw.limb[i][lane] = limbs[i];
     }
-    *x = load(&raw);
+    load(x, &raw);
 }
 
 FAST static void unload_frozen(lanes51 *raw, const tight *x)
@@ -179,17 +194,16 @@ FAST static void unload_frozen(lanes51 *raw, const tight *x)
 /* 1/z of `groups` vectors, none of them zero in any lane, with one inversion in all: Montgomery's trick */
 FAST static void invert_all(tight *z, size_t groups)
 {
-    tight before[GROUPS], x250, x11;
+    tight before[GROUPS], x250, x11, inverse, one;
     before[0] = z[0];
     for (size_t g = 1; g < groups; g++)
-        before[g] = times(&before[g - 1], &z[g]);
+        times(&before[g], &before[g - 1], &z[g]);
     power_chain(&x250, &x11, &before[groups - 1], 1);
-    tight inverse;
     square_all(&inverse, &x250, 5, 1);
-    inverse = times(&inverse, &x11); /* exponent p - 2 = 2^255 - 21 */
+    times(&inverse, &inverse, &x11); /* exponent p - 2 = 2^255 - 21 */
     for (size_t g = groups - 1; g > 0; g--) {
-        const tight one = times(&inverse, &before[g - 1]);
-        inverse = times(&inverse, &z[g]);
+        times(&one, &inverse, &before[g - 1]);
+        times(&inverse, &inverse, &z[g]);
         z[g] = one;
     }
     z[0] = inverse;
@@ -221,12 +235,13 @@ FAST static void multiply_points(u8 *out, const u8 *points, size_t n, const u8 *
                 live[g][lane] = any(limbs);
                 raw.limb[0][lane] |= ~live[g][lane] & 1;
             }
-            z[g] = load(&raw);
+            load(&z[g], &raw);
         }
         invert_all(z, groups);
         for (size_t g = 0; g < groups; g++) {
             lanes51 raw;
-            const tight u = times(&x[g], &z[g]);
+            tight u;
+            times(&u, &x[g], &z[g]);
             unload_frozen(&raw, &u);
             for (size_t lane = 0; lane < LANES && done + g * LANES + lane < n; lane++) {
                 u64 limbs[5];
@@ -260,17 +275,23 @@ static inline void map_output(u8 *out, const u64 y[5], u64 is_square)
 /* d = 1 + 2 r^2 and w = J d (J^2 + d^2 - J^2 d), which has the character of g(-J/d) */
 FAST static void candidate(tight *d, tight *w, const tight *r)
 {
-    const wide j_wide = small(J), jj_wide = small((u64)J * J);
-    const tight j = carry(&j_wide), jj = carry(&jj_wide);
-    const wide rr = square(r);
-    wide sum = add(&rr, &rr);
-    sum = add_small(&sum, 1);
-    *d = carry(&sum);
-    const wide dd = square(d), jjd = multiply(&jj, d);
-    sum = subtract(&dd, &jjd);
-    sum = add_small(&sum, (u64)J * J);
-    const tight t = carry(&sum), jd = times(&j, d);
-    *w = times(&jd, &t);
+    wide sum, dd, jjd;
+    tight j, jj, t, jd;
+    small(&sum, J);
+    carry(&j, &sum);
+    small(&sum, (u64)J * J);
+    carry(&jj, &sum);
+    square(&sum, r);
+    add(&sum, &sum, &sum);
+    add_small(&sum, 1);
+    carry(d, &sum);
+    square(&dd, d);
+    multiply(&jjd, &jj, d);
+    subtract(&sum, &dd, &jjd);
+    add_small(&sum, (u64)J * J);
+    carry(&t, &sum);
+    times(&jd, &j, d);
+    times(w, &jd, &t);
 }
 
 FAST static void map_items(u8 *out, const items *from, size_t n)
@@ -285,7 +306,8 @@ FAST static void map_items(u8 *out, const items *from, size_t n)
         const size_t groups = (count + LANES - 1) / LANES;
         for (size_t g = 0; g < groups; g++) {
             hash_to_field(&raw, &start, from, done + g * LANES, n);
-            const tight r = load(&raw);
+            tight r;
+            load(&r, &raw);
             candidate(&d[g], &w[g], &r);
         }
         for (size_t g = 0; g < groups; g += TOGETHER)
@@ -297,8 +319,11 @@ FAST static void map_items(u8 *out, const items *from, size_t n)
         }
         invert_all(d, groups); /* d is never zero: -1/2 is no square */
         for (size_t g = 0; g < groups; g++) {
-            const wide j_wide = small(J);
-            const tight j = carry(&j_wide), y = times(&d[g], &j);
+            wide j_wide;
+            tight j, y;
+            small(&j_wide, J);
+            carry(&j, &j_wide);
+            times(&y, &d[g], &j);
             unload_frozen(&raw, &y);
             for (size_t lane = 0; lane < LANES && done + g * LANES + lane < n; lane++) {
                 u64 limbs[5];
@@ -314,12 +339,21 @@ FAST static void map_items(u8 *out, const items *from, size_t n)
 FAST static void probe(int operation, u64 *out, const u64 *in, size_t n)
 {
     tight x[4], result;
+    wide ab, cd;
     for (size_t i = 0; i < n; i++) {
         memcpy(x, in + i * 4 * (sizeof result / sizeof(u64)), sizeof x);
-        const wide ab = operation == 1 ? square(&x[0]) : operation == 4 ? scaled(&x[0], &x[1]) : multiply(&x[0], &x[1]);
-        const wide cd = multiply(&x[2], &x[3]);
-        const wide sum = operation == 2 ? add(&ab, &cd) : operation == 3 ? subtract(&ab, &cd) : ab;
-        result = carry(&sum);
+        multiply(&cd, &x[2], &x[3]);
+        if (operation == 1)
+            square(&ab, &x[0]);
+        else if (operation == 4)
+            scaled(&ab, &x[0], &x[1]);
+        else
+            multiply(&ab, &x[0], &x[1]);
+        if (operation == 2)
+            add(&ab, &ab, &cd);
+        if (operation == 3)
+            subtract(&ab, &ab, &cd);
+        carry(&result, &ab);
         memcpy(out + i * (sizeof result / sizeof(u64)), &result, sizeof result);
     }
 }

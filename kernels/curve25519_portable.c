@@ -21,23 +21,21 @@ typedef u64 vec;
 #define V_STORE(at, x) (*(at) = (x))
 #define V_KEEP(old, new, mask) ((mask) & 1 ? (new) : (old))
 
-static inline wide collect(u128 r0, u128 r1, u128 r2, u128 r3, u128 r4)
+static inline void collect(wide *out, u128 r0, u128 r1, u128 r2, u128 r3, u128 r4)
 {
-    wide out;
     r1 += (u64)(r0 >> 51);
     r2 += (u64)(r1 >> 51);
     r3 += (u64)(r2 >> 51);
     r4 += (u64)(r3 >> 51);
     const u64 first = ((u64)r0 & MASK51) + 19 * (u64)(r4 >> 51);
-    out.limb[0] = first & MASK51;
-    out.limb[1] = ((u64)r1 & MASK51) + (first >> 51);
-    out.limb[2] = (u64)r2 & MASK51;
-    out.limb[3] = (u64)r3 & MASK51;
-    out.limb[4] = (u64)r4 & MASK51;
-    return out;
+    out->limb[0] = first & MASK51;
+    out->limb[1] = ((u64)r1 & MASK51) + (first >> 51);
+    out->limb[2] = (u64)r2 & MASK51;
+    out->limb[3] = (u64)r3 & MASK51;
+    out->limb[4] = (u64)r4 & MASK51;
 }
 
-static inline wide multiply(const tight *left, const tight *right)
+static inline void multiply(wide *out, const tight *left, const tight *right)
 {
     const u64 *a = left->limb, *b = right->limb;
     const u64 b1 = 19 * b[1], b2 = 19 * b[2], b3 = 19 * b[3], b4 = 19 * b[4];
@@ -46,10 +44,10 @@ static inline wide multiply(const tight *left, const tight *right)
     const u128 r2 = (u128)a[0] * b[2] + (u128)a[1] * b[1] + (u128)a[2] * b[0] + (u128)a[3] * b4 + (u128)a[4] * b3;
     const u128 r3 = (u128)a[0] * b[3] + (u128)a[1] * b[2] + (u128)a[2] * b[1] + (u128)a[3] * b[0] + (u128)a[4] * b4;
     const u128 r4 = (u128)a[0] * b[4] + (u128)a[1] * b[3] + (u128)a[2] * b[2] + (u128)a[3] * b[1] + (u128)a[4] * b[0];
-    return collect(r0, r1, r2, r3, r4);
+    collect(out, r0, r1, r2, r3, r4);
 }
 
-static inline wide square(const tight *x)
+static inline void square(wide *out, const tight *x)
 {
     const u64 *a = x->limb;
     const u64 d0 = 2 * a[0], d1 = 2 * a[1], d2 = 2 * a[2], a3 = 19 * a[3], a4 = 19 * a[4];
@@ -58,75 +56,61 @@ static inline wide square(const tight *x)
     const u128 r2 = (u128)d0 * a[2] + (u128)a[1] * a[1] + (u128)(2 * a[3]) * a4;
     const u128 r3 = (u128)d0 * a[3] + (u128)d1 * a[2] + (u128)a[4] * a4;
     const u128 r4 = (u128)d0 * a[4] + (u128)d1 * a[3] + (u128)a[2] * a[2];
-    return collect(r0, r1, r2, r3, r4);
+    collect(out, r0, r1, r2, r3, r4);
 }
 
-static inline wide add(const wide *a, const wide *b)
+static inline void add(wide *out, const wide *a, const wide *b)
 {
-    wide out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = a->limb[i] + b->limb[i];
-    return out;
+        out->limb[i] = a->limb[i] + b->limb[i];
 }
 
-static inline wide subtract(const wide *a, const wide *b) /* a - b + 4 p */
+static inline void subtract(wide *out, const wide *a, const wide *b) /* a - b + 4 p */
 {
-    wide out;
     for (int i = 0; i < 5; i++)
-        out.limb[i] = a->limb[i] + 4 * (i ? MASK51 : MASK51 - 18) - b->limb[i];
-    return out;
+        out->limb[i] = a->limb[i] + 4 * (i ? MASK51 : MASK51 - 18) - b->limb[i];
 }
 
-static inline wide small(u64 x)
+static inline void small(wide *out, u64 x)
 {
-    return (wide){ { x, 0, 0, 0, 0 } };
+    *out = (wide){ { x, 0, 0, 0, 0 } };
 }
 
-static inline wide add_small(const wide *a, u64 x)
+static inline void add_small(wide *out, u64 x)
 {
-    wide out = *a;
-    out.limb[0] += x;
-    return out;
+    out->limb[0] += x;
 }
 
-static inline tight carry(const wide *x)
+static inline void carry(tight *out, const wide *x)
 {
-    tight out;
-    memcpy(out.limb, x->limb, sizeof out.limb);
-    return out;
+    memcpy(out->limb, x->limb, sizeof out->limb);
 }
 
-static inline wide widen(const tight *x) /* of a loaded point */
+static inline void widen(wide *out, const tight *x) /* of a loaded point */
 {
-    wide out;
-    memcpy(out.limb, x->limb, sizeof out.limb);
-    return out;
+    memcpy(out->limb, x->limb, sizeof out->limb);
 }
 
-static inline wide scaled(const tight *e, const tight *aa) /* AA + 121665 E */
+static inline void scaled(wide *out, const tight *e, const tight *aa) /* AA + 121665 E */
 {
     u128 r[5];
     for (int i = 0; i < 5; i++)
         r[i] = (u128)e->limb[i] * 121665 + aa->limb[i];
-    return collect(r[0], r[1], r[2], r[3], r[4]);
+    collect(out, r[0], r[1], r[2], r[3], r[4]);
 }
 
-static inline tight choose(const tight *a, const tight *b, u8 which)
+static inline void choose(tight *a, const tight *b, u8 which) /* b where a bit is set */
 {
-    tight out;
     const u64 mask = (u64)0 - (which & 1);
     for (int i = 0; i < 5; i++)
-        out.limb[i] = a->limb[i] ^ (mask & (a->limb[i] ^ b->limb[i]));
-    return out;
+        a->limb[i] ^= (mask & (a->limb[i] ^ b->limb[i]));
 }
 
 typedef struct { u64 limb[5][LANES]; } lanes51;
 
-static inline tight load(const lanes51 *from)
+static inline void load(tight *out, const lanes51 *from)
 {
-    tight out;
-    memcpy(out.limb, from->limb, sizeof out.limb);
-    return out;
+    memcpy(out->limb, from->limb, sizeof out->limb);
 }
 
 static inline void unload(lanes51 *to, const tight *x)
