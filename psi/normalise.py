@@ -158,9 +158,8 @@ def name(values: pa.Array, column: KeyColumn) -> pa.Array:
 def phone(values: pa.Array, column: KeyColumn) -> pa.Array:
     """E.164."""
     texts = _texts(values, column)
-    forms, read, found = phones.read(pc.fill_null(texts, ""), column.region)
-    fast = pc.if_else(pa.array(found), forms, pa.scalar("", forms.type))
-    return _finished(texts, pa.array(read), fast, column)
+    forms, read, _ = phones.read(pc.fill_null(texts, ""), column.region)
+    return _finished(texts, pa.array(read), forms, column)
 
 
 NORMALISERS: dict[str, Normaliser] = {"text": text, "phone": phone, "email": email, "name": name, "integer": integer}

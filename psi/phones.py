@@ -59,7 +59,7 @@ class _Plan:
 
 
 def read(values: pa.Array, region: str | None) -> tuple[pa.Array, Mask, Mask]:
-    """For texts without nulls: their E.164 forms; which were read here, to a form or to none; which have a form."""
+    """For texts without nulls: E.164 forms, "" for none; which were read here, to a form or to none; which have one."""
     count = len(values)
     digits, lengths, plus, fine = _digits(values)
     out, out_lengths = np.zeros((count, WIDTH), dtype=np.uint8), np.zeros(count, dtype=np.int64)
@@ -81,7 +81,8 @@ def read(values: pa.Array, region: str | None) -> tuple[pa.Array, Mask, Mask]:
     _read_abroad(digits, lengths, np.flatnonzero(plus & fine), fine, (out, out_lengths, found))
     if plan is not None:
         _read_at_home(digits, lengths, home, plan, fine, (out, out_lengths, found))
-    return _texts(out, out_lengths), fine, found & fine
+    found &= fine
+    return _texts(out, np.where(found, out_lengths, 0)), fine, found
 
 
 def known_region(region: str) -> bool:
@@ -142,10 +143,15 @@ def _texts(digits: Digits, lengths: Lengths) -> pa.Array:
 def _cut(digits: Digits, lengths: Lengths, by: Lengths) -> tuple[Digits, Lengths]:
     """Each row without its first `by` digits."""
     out = digits.copy()
-    for size in np.unique(by[by > 0]).tolist():
-        rows = np.flatnonzero(by == size)
+    for size in _present(by):
+        rows = np.flatnonzero(by == size) if (by != size).any() else slice(None)
         out[rows, : WIDTH - size] = digits[rows, size:]
     return out, lengths - by
+
+
+def _present(numbers: Lengths) -> list[int]:
+    """Which positive numbers occur, ascending."""
+    return [number for number in np.flatnonzero(np.bincount(numbers)).tolist() if number > 0]
 
 
 def _starts(digits: Digits, lengths: Lengths, prefix: str) -> Mask:
@@ -159,8 +165,12 @@ def _front(digits: Digits, lengths: Lengths, pattern: str) -> tuple[Lengths, Mas
     none = np.zeros(len(digits), dtype=np.bool_)
     if not pattern or not len(digits):
         return np.zeros(len(digits), dtype=np.int64), none
-    if pattern.isdigit():
-        return np.where(_starts(digits, lengths, pattern), len(pattern), 0), none
+    plain = pattern.split("|")
+    if all(part.isdigit() for part in plain):
+        taken = np.zeros(len(digits), dtype=np.int64)
+        for part in reversed(plain):  # the first that fits is the one
+            taken[_starts(digits, lengths, part)] = len(part)
+        return taken, none
     named, groups = _named(pattern)
     parts = pc.extract_regex(_texts(digits, lengths), rf"^\+(?P<whole>{named})")
     sizes = [
@@ -243,7 +253,7 @@ def _read_abroad(digits: Digits, lengths: Lengths, rows: npt.NDArray[np.int64], 
     first = digits[rows, :3].astype(np.int64) @ np.array([100, 10, 1])
     codes = _codes()[first].astype(np.int64)
     fine[rows[(codes == 0) | (lengths[rows] <= 4)]] = False
-    for code in np.unique(codes[codes > 0]).tolist():
+    for code in _present(codes):
         some = rows[(codes == code) & fine[rows]]
         plan = _code_plan(code)
         if plan is None:
