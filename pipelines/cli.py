@@ -125,6 +125,19 @@ def tables(
 
 
 @app.command()
+def prepare(
+    peer: Annotated[str, typer.Argument(help="The peer that will have a short list.")],
+    table: Annotated[str, typer.Argument(help="Our table, long beside the peer's.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Mask a long table ahead, for the next run of a peer with a short one: that run then answers at once."""
+    from pipelines import prepared
+    from pipelines.progress import Progress
+
+    show(prepared.prepare(_home, peer, table, Progress()), as_json, prepared.prepare_text)
+
+
+@app.command()
 def serve() -> None:
     """Listen for peers; stdout has only `ready NAME HOST:PORT`."""
     from pipelines import verbs_home

@@ -29,6 +29,7 @@ from pipelines import asked, results
 from pipelines.job import Job
 from pipelines.link import Command, Link
 from pipelines.live import Live
+from pipelines.prepared import AHEAD
 from pipelines.progress import Progress
 from pipelines.runs import RunState, find_resumable, new_run_id
 from pipelines.stages import STAGES
@@ -113,6 +114,7 @@ def start(
                 return
             fresh = new_run_id()
             state.update(status="aborted", ended=time.time(), continued=fresh)
+            state.forget("psi", AHEAD, "passes")
             progress.note(f"run {state.run} cannot be resumed: a table changed, or a half is gone; starts afresh")
             found, run = None, fresh
 
@@ -144,6 +146,7 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
         live = _assemble(link, agreed, states[0], Job.from_canonical(agreed.job), progress)
         if live is None:
             states[0].update(status="aborted", ended=time.time())
+            states[0].forget("psi", AHEAD, "passes")
         else:
             live.stages.append(_connect_entry(link, time.perf_counter() - began))
         yield live
@@ -192,7 +195,7 @@ def finish(live: Live) -> dict[str, Any]:
     replace_file(live.state.folder / "result.json", content)
     live.ledger.append("result", run=live.state.run, sha256=hashlib.sha256(content).hexdigest(), peer=live.peer)
     live.state.update(status="done", stage="done", ended=time.time())
-    live.state.forget("psi", "passes")
+    live.state.forget("psi", AHEAD, "passes")
     return result
 
 
@@ -308,7 +311,7 @@ def abandon(state: RunState, ledger: Ledger) -> None:
     """Give an unfinished run up for good; the peer's half of it is then of no use to anybody."""
     with state.locked():
         state.update(status="aborted", ended=time.time())
-        state.forget("psi", "passes")
+        state.forget("psi", AHEAD, "passes")
         ledger.append("abandoned", run=state.run, peer=str(state.status["peer"]))
 
 

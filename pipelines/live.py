@@ -55,6 +55,7 @@ class Live:
     realign: bool = False
     alignment: Alignment | None = None
     reused: bool = False
+    prepared: bool = False
     done: frozenset[str] = frozenset()
     stages: list[dict[str, Any]] = field(default_factory=list)
 

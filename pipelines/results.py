@@ -65,6 +65,7 @@ def _alignment(live: Live) -> dict[str, Any]:
     names = ("distinct", "rows", "nulls", "unreadable", "duplicates")
     return {
         "reused": live.reused,
+        "prepared": live.prepared,
         "identifiers": dict(zip(names, astuple(facts), strict=True)) if facts else None,
         "matches_by_key": list(found.by_key) if found is not None else None,
         "unmatched": found.unmatched if found is not None else None,

@@ -21,7 +21,7 @@ from mpc import sql, statistics
 from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
 from party.message import Bytes, Message
-from pipelines import alignments, asked
+from pipelines import alignments, asked, prepared
 from pipelines.job import Analysis
 from pipelines.live import Live
 from pipelines.tables import identifiers, open_table, read_aligned, table_spec
@@ -44,6 +44,7 @@ def align(live: Live) -> None:
         if stored is None:
             raise InternalError("the alignment of this run is gone from its folder", hint="run again with --new")
         live.alignment = alignments.from_arrays(stored)
+        live.prepared = (live.state.folder / prepared.AHEAD).exists()
         if (series := alignments.series(live)) is not None:
             series.promote(live.state.run)  # interrupted just before it was
         return
@@ -57,15 +58,18 @@ def align(live: Live) -> None:
         live.state.put_arrays("alignment", alignments.to_arrays(held))
         live.kept("align")
         return
-    store = psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
     mine, other = (_shown(live, catalogue) for catalogue in live.catalogues[:: 1 if live.index == 0 else -1])
-    keys = identifiers(live.home, mine, live.job.align.duplicates)
-    means, series = psi.Means(store, progress=live.progress.step), alignments.series(live)
-    found = psi.align(keys, live.channel, live.guard, _terms(live, mine, other), means, series)
-    live.alignment = found
+    keys, terms = identifiers(live.home, mine, live.job.align.duplicates), _terms(live, mine, other)
+    ahead = prepared.take(live, mine, keys[0].duplicates) if terms.small == live.peer else None
+    store = psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
+    means, series = psi.Means(store, ahead, live.progress.step), alignments.series(live)
+    found = psi.align(keys, live.channel, live.guard, terms, means, series)
+    live.alignment, live.prepared = found, ahead is not None
     live.state.put_arrays("alignment", alignments.to_arrays(found))
     live.kept("align")
     store.wipe()
+    if ahead is not None:
+        ahead.wipe()
     if series is not None:
         series.promote(live.state.run)
     alignments.keep(live, found)

@@ -11,7 +11,7 @@ from psi.normalise import KeyColumn
 from psi.series_folder import Limits, SeriesFolder
 from psi.store import MemoryStore, SealedStore, Store
 from psi.terms import Alignment, Joined, Terms, request
-from psi.unbalanced import smaller
+from psi.unbalanced import prepare_ahead, prepared_ahead, smaller
 
 __all__ = [
     "MOST_ROWS",
@@ -34,6 +34,8 @@ __all__ = [
     "from_scan",
     "match",
     "predict",
+    "prepare_ahead",
+    "prepared_ahead",
     "request",
     "settings_digest",
     "smaller",
