@@ -5,7 +5,7 @@
 Each party reads its table's key column, normalises, aligns with `learns: both` (half of the keys are shared), keeps
 its journals sealed and synced, and writes its alignment. CPU is of both parties over all identifiers of both; bytes
 are TLS payload both ways over all identifiers; memory is the peak over what was resident after imports, a party.
-Where OpenMined's `openmined_psi` or SecretFlow's `spu` is installed, it runs on the same keys in one process a party.
+With --peers OpenMined's `openmined_psi` and SecretFlow's `spu` run on the same keys, where they are installed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 import psi
+from benchmarks import psi_peers
 from benchmarks.two_parties import NAMES, Record, machine, memory, run_both
 from connectors import Declared, open_source
 from kernels import curve25519
@@ -40,8 +41,9 @@ COLUMNS = (
     "rows",
     "format",
     "key",
+    "first_pass_until_s",
+    "second_until_s",
     "wall_s",
-    "first_pass_s",
     "cpu_us_an_identifier",
     "bytes_an_identifier",
     "memory_mb",
@@ -95,17 +97,15 @@ def side(place: int, channel: Channel, task: dict[str, Any]) -> dict[str, Any]:
         run, b"benchmark salt, 24 bytes", our_min_size=1, their_min_size=1, most_ours=most, most_theirs=most
     )
     guard = Guard(run, other, psi.request(psi.Joined(KEYS)).openings, Record())
-    marks: list[tuple[str, float]] = []
+    ends: dict[str, float] = {}
 
     def progress(done: int, total: int, note: str) -> None:
-        step = note.split(",")[0]
-        if not marks or marks[-1][0] != step:
-            marks.append((step, time.perf_counter() - start))
+        ends[note.split(",")[0]] = time.perf_counter() - start
 
     source.schema()  # imports and opens
     before, start, cpu = memory("VmRSS"), time.perf_counter(), time.process_time()
     keys = psi.from_scan(lambda: source.scan(["key"]), [psi.KeyColumn("key", rule)])
-    found = psi.align([keys], channel, guard, terms, psi.Means(store, progress))
+    found = psi.align([keys], channel, guard, terms, psi.Means(store, progress=progress))
     state = RunState(folder, run)
     state.put_arrays("alignment", alignments.to_arrays(found))
     wall, spent = time.perf_counter() - start, time.process_time() - cpu
@@ -118,7 +118,8 @@ def side(place: int, channel: Channel, task: dict[str, Any]) -> dict[str, Any]:
         "cpu": spent,
         "sent": counters.sent,
         "memory": peak - before,
-        "marks": marks,
+        "first_pass": ends.get(f"masking the keys of {name}", 0.0),
+        "second_pass": ends.get(f"masking the keys of {other}", 0.0),
         "kernel": curve25519.active(),
     }
 
@@ -136,18 +137,26 @@ def measure(rows: int, kind: str, key: str, folder: Path) -> dict[str, Any]:
     expected = rows // 2
     if first["count"] != expected or second["count"] != expected:
         raise SystemExit(f"wrong: {first['count']} and {second['count']} matches for {expected}")
-    steps = [mark[1] for mark in first["marks"] if not mark[0].startswith("waiting")]
     return {
         "rows": rows,
         "format": kind,
         "key": key,
+        "first_pass_until_s": round(max(first["first_pass"], second["first_pass"]), 2),
+        "second_until_s": round(max(first["second_pass"], second["second_pass"]), 2),
         "wall_s": round(max(first["wall"], second["wall"]), 2),
-        "first_pass_s": round(steps[1], 2) if len(steps) > 1 else None,
         "cpu_us_an_identifier": round((first["cpu"] + second["cpu"]) / (2 * rows) * 1e6, 2),
         "bytes_an_identifier": round((first["sent"] + second["sent"]) / (2 * rows), 2),
         "memory_mb": round(max(first["memory"], second["memory"]) / 1e6),
         "kernel": first["kernel"],
     }
+
+
+def compare(rows: int, key: str, folder: Path) -> list[dict[str, Any]]:
+    """What else is installed, on CSV tables of the same keys."""
+    paths = [folder / f"{name}-{rows}-{key}-peers.csv" for name in NAMES]
+    for place, path in enumerate(paths):
+        table(path, key, place * (rows - rows // 2), rows)
+    return [getattr(psi_peers, name)(paths) for name in psi_peers.installed()]
 
 
 def main() -> None:
@@ -156,6 +165,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--format", nargs="+", default=["parquet"], choices=["parquet", "csv"])
     parser.add_argument("--key", nargs="+", default=["text", "phone"], choices=["text", "phone"])
+    parser.add_argument("--peers", action="store_true", help="other implementations too, where installed")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -165,13 +175,16 @@ def main() -> None:
             for kind in options.format
             for key in options.key
         ]
+        others = compare(max(options.rows), options.key[0], Path(folder)) if options.peers else []
     if options.json:
-        print(json.dumps({"machine": machine(), "runs": figures}))
+        print(json.dumps({"machine": machine(), "runs": figures, "peers": others}))
         return
     print(f"{machine()}; {figures[0]['kernel']}")
     print("  ".join(f"{name:>10}" for name in COLUMNS))
     for row in figures:
         print("  ".join(f"{row[name]!s:>{max(10, len(name))}}" for name in COLUMNS))
+    for row in others:
+        print(", ".join(f"{name} {value}" for name, value in row.items()))
 
 
 if __name__ == "__main__":
