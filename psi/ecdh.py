@@ -107,19 +107,21 @@ def exchange(run: Run, ours: KeyList, secret: Secret, told: Listed, receiver: bo
     words = order_words(secret.seed, told.count, there)
     sending = iter(range(told.points_held, ours.chunks))
     _send_points(run, ours, sending, AHEAD)
-    for place in range(there, back):
-        due = min(CHUNK, told.count - place * CHUNK)
-        what = f"chunk {place + 1} of {back} of the masked list of {run.channel.peer}"
-        points = awaited(run.channel, Masked, run.report, what, 2 * AHEAD * CHUNK * SLOW).points
-        made = checked_product(run, secret.scalar, points, due, note[32:])
-        tag = tags(run.tag_key, made, width)
-        note = chain(note[:32], points) + points[-1].tobytes()
-        tagged.append(numbered(tag, place) if receiver else np.hstack([word_bytes(next(words)), tag]), note)
-        run.report.step(due)
-        _send_points(run, ours, sending, 1)
-    _send_points(run, ours, sending, ours.chunks)
-    if not hmac.compare_digest(note[:32], told.digest):
-        raise run.broken("sent another list than it announced")
+    with run.dropping(TAGGED):
+        for place in range(there, back):
+            due = min(CHUNK, told.count - place * CHUNK)
+            what = f"chunk {place + 1} of {back} of the masked list of {run.channel.peer}"
+            points = awaited(run.channel, Masked, run.report, what, 2 * AHEAD * CHUNK * SLOW).points
+            made = checked_product(run, secret.scalar, points, due, note[32:])
+            tag = tags(run.tag_key, made, width)
+            note = chain(note[:32], points) + points[-1].tobytes()
+            tagged.append(numbered(tag, place) if receiver else np.hstack([word_bytes(next(words)), tag]), note)
+            run.report.step(due)
+            _send_points(run, ours, sending, 1)
+        _send_points(run, ours, sending, ours.chunks)
+        if not hmac.compare_digest(note[:32], told.digest):
+            raise run.broken("sent another list than it announced")
+    run.remember_list(told)
     return tagged
 
 
@@ -165,7 +167,8 @@ def _receive_tags(run: Run, ours: KeyList, tagged: Sorter, told: Listed) -> Alig
     """Our own tags, in an order the peer keeps to itself, beside theirs: that shows how many match."""
     promised = awaited(run.channel, Commitment, run.report, "our tags", SLOW * (len(ours) + told.count)).digest
     run.remember(_COMMITMENT, promised)
-    pairs = matches(run, tagged, collect_tags(run, ours, told.count), min(len(ours), told.count))
+    with run.dropping(OURS):
+        pairs = matches(run, tagged, collect_tags(run, ours, told.count), min(len(ours), told.count))
     return learn(run, ours, told, promised, pairs)
 
 

@@ -76,11 +76,11 @@ def align(
             left_out = repeats[:, 1]
         if number < len(sources) or terms.keep is not None:
             gone = np.concatenate([gone, found.rows[found.rows >= 0], left_out])
-        parts.append(_laid_out(found, repeats, channel, guard, own) if terms.multiple else found)
+        parts.append(_laid_out(found, repeats, Run(channel, guard, of_key, own)) if terms.multiple else found)
     if not parts:
         raise too_small(Run(channel, guard, terms, means))
     whole = replace(_joined(parts), by_key=tuple(by_key))
-    return whole if terms.keep is None else _with_unmatched(whole, gone, channel, guard, terms)
+    return whole if terms.keep is None else _with_unmatched(whole, gone, Run(channel, guard, terms, means))
 
 
 def _joined(parts: list[Alignment]) -> Alignment:
@@ -97,12 +97,15 @@ def _joined(parts: list[Alignment]) -> Alignment:
     )
 
 
-def _laid_out(found: Alignment, others: Rows, channel: Channel, guard: Guard, means: Means) -> Alignment:
+def _laid_out(found: Alignment, others: Rows, run: Run) -> Alignment:
     """Each matched key's rows on one side with each of the other's, ours by number, the first party's outermost."""
+    channel = run.channel
     starts = np.searchsorted(others[:, 0], found.rows, side="left")
     ours = 1 + np.searchsorted(others[:, 0], found.rows, side="right") - starts
-    guard.disclose("alignment.multiplicities", channel.peer, len(ours))
-    theirs = _swapped(channel, ours, Reporter(means.progress, len(ours)))
+    run.guard.disclose("alignment.multiplicities", channel.peer, len(ours))
+    theirs = _swapped(channel, ours, Reporter(run.means.progress, len(ours)))
+    if int(theirs.sum()) > run.terms.most_theirs:
+        raise PeerError(f"{channel.peer} has more rows of matched keys than the agreement allows", party=channel.peer)
     pairs = ours * theirs
     total = int(pairs.sum())
     if total > MOST_ROWS:
@@ -135,16 +138,17 @@ def _swapped(channel: Channel, ours: Rows, report: Reporter) -> Rows:
     return np.concatenate([np.empty(0, np.int64), *got])
 
 
-def _with_unmatched(found: Alignment, gone: Rows, channel: Channel, guard: Guard, terms: Terms) -> Alignment:
+def _with_unmatched(found: Alignment, gone: Rows, run: Run) -> Alignment:
     """The keeper's other rows behind the matches, in the order of its table; the other side has -1 there."""
+    channel, terms, report = run.channel, run.terms, run.report
     if terms.keep == channel.us:
         stays: npt.NDArray[np.bool_] = np.ones(found.facts.total if found.facts else 0, dtype=np.bool_)
         stays[gone] = False
         added = np.flatnonzero(stays)
-        guard.disclose("alignment.unmatched", channel.peer, len(added))
+        run.guard.disclose("alignment.unmatched", channel.peer, len(added))
         channel.send(Unmatched(len(added)))
     else:
-        count = channel.recv(Unmatched).count
+        count = awaited(channel, Unmatched, report, "the number of rows without a match").count
         if count > terms.most_theirs:
             raise PeerError(f"{channel.peer} keeps more rows than the agreement allows", party=channel.peer)
         added = np.full(count, -1, dtype=np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -71,13 +72,38 @@ class Run:
         """SHA-256 of label, run and parts, the parts of fixed length or the last."""
         return hashlib.sha256(label + self.label + b"".join(parts)).digest()
 
-    def remember(self, name: str, digest: bytes) -> None:
-        """What the peer says must be what it said before the run broke: else it would try two lists on one scalar."""
+    def recall(self, name: str, digest: bytes) -> bool:
+        """Whether the peer said this before the run broke. PeerError when it said something else: it would try two
+        lists on one scalar."""
         before = self.store.load(name)
-        if before is None:
+        if before is not None and not hmac.compare_digest(before, digest):
+            error = self.broken("sent another list or other tags than before this run was interrupted")
+            error.hint = "run again with --new, once you know why"
+            raise error
+        return before is not None
+
+    def remember(self, name: str, digest: bytes) -> None:
+        """From here on the peer is held to what it said."""
+        if not self.recall(name, digest):
             self.store.save(name, digest)
-        elif not hmac.compare_digest(before, digest):
-            raise self.broken("sent another list or other tags than before this run was interrupted")
+
+    def remember_list(self, told: Listed) -> None:
+        """The list that was announced has come, whole; nothing has been sent yet that depends on it."""
+        self.remember(_PEER, _announced(told))
+
+    @contextmanager
+    def dropping(self, journal: str) -> Iterator[None]:
+        """What a peer that breaks the rules has put into a journal is not kept: an honest one may still finish the
+        run. For what comes before anything is sent that depends on it."""
+        try:
+            yield
+        except PeerError:
+            self.store.drop(journal)
+            raise
+
+
+def _announced(told: Listed) -> bytes:
+    return told.count.to_bytes(8, "little") + told.digest
 
 
 def _sized(name: str) -> bytes:
@@ -115,7 +141,7 @@ def tell_lengths(run: Run, ours: KeyList, points_held: int, tags_held: int) -> L
         raise run.broken(f"announces {told.count} keys, the agreement allows {terms.most_theirs}")
     if told.points_held > ours.chunks or told.tags_held > chunks_of(told.count):
         raise run.broken("says that it holds more of this run than there is")
-    run.remember(_PEER, told.count.to_bytes(8, "little") + told.digest)
+    run.recall(_PEER, _announced(told))
     return told
 
 

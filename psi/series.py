@@ -212,12 +212,13 @@ class _Step:
         # 4. Tags of our new keys.
         promised = awaited(channel, Commitment, run.report, "our tags", SLOW * len(self.added)).digest
         run.remember(_COMMITMENT, promised)
-        fresh = _numbered(collect_tags(run, self.added, self.told.count))
         removed = np.zeros(base.next_ours, dtype=np.bool_)
         removed[self.changes.removed] = True
         own = base.own.changed(removed, Sorted.none())
-        if fresh.repeats() or own.holds_one_of(fresh):
-            raise run.broken("returned one tag twice")
+        with run.dropping(OURS):
+            fresh = _numbered(collect_tags(run, self.added, self.told.count))
+            if fresh.repeats() or own.holds_one_of(fresh):
+                raise run.broken("returned one tag twice")
         there, here = split(base.pairs)
         stays = base.pairs[~(self.gone[there] | removed[here])]
         known_pairs = _swapped(paired(new.shifted(base.next_theirs), own))

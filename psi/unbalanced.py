@@ -146,15 +146,17 @@ def _evaluate(run: Run, scalar: bytes, seed: bytes, told: Listed) -> Sorter:
     there = evaluated.chunks
     note = evaluated.note(there - 1) if there else run.hash(LIST)
     words = order_words(seed, told.count, there)
-    for place in range(there, back):
-        what = f"chunk {place + 1} of {back} of the blinded list of {run.channel.peer}"
-        points = awaited(run.channel, Masked, run.report, what, 2 * AHEAD * CHUNK * SLOW).points
-        made = checked_product(run, scalar, points, min(CHUNK, told.count - place * CHUNK), note[32:])
-        note = chain(note[:32], points) + points[-1].tobytes()
-        evaluated.append(np.hstack([word_bytes(next(words)), made]), note)
-        run.report.step(len(points))
-    if not hmac.compare_digest(note[:32], told.digest):
-        raise run.broken("sent another list than it announced")
+    with run.dropping(_EVALUATED):
+        for place in range(there, back):
+            what = f"chunk {place + 1} of {back} of the blinded list of {run.channel.peer}"
+            points = awaited(run.channel, Masked, run.report, what, 2 * AHEAD * CHUNK * SLOW).points
+            made = checked_product(run, scalar, points, min(CHUNK, told.count - place * CHUNK), note[32:])
+            note = chain(note[:32], points) + points[-1].tobytes()
+            evaluated.append(np.hstack([word_bytes(next(words)), made]), note)
+            run.report.step(len(points))
+        if not hmac.compare_digest(note[:32], told.digest):
+            raise run.broken("sent another list than it announced")
+    run.remember_list(told)
     whole = np.concatenate([np.empty((0, 32), np.uint8), *(records[:, 8:] for records in evaluated.ranges())])
     if repeated(whole[ascending(whole)]).any():
         raise run.torsion()
@@ -205,17 +207,19 @@ def _short_side(run: Run, identifiers: Source) -> Alignment | None:
     run.remember(_COMMITMENT, promised)
     run.report.begin(f"unblinding the keys of {channel.us}")
     own = Sorter(run.store.journal(_OURS), width + 4)
-    for place in range(own.chunks, ours.chunks):
-        what = f"chunk {place + 1} of {ours.chunks} of our evaluated keys"
-        points = awaited(channel, Evaluated, run.report, what, CHUNK * SLOW).points
-        if len(points) != min(CHUNK, len(ours) - place * CHUNK):
-            raise run.broken(f"sent {len(points)} evaluated points where another number was due")
-        made = curve25519.multiply_checked(secret.inverse, points, run.executor)
-        if not (made.canonical and made.nonzero):
-            raise run.broken("sent an evaluated point that is not canonical or of small order")
-        own.append(numbered(tags(_tag_key(salt), made.points, width), place))
-        run.report.step(len(points))
-    found = learn(run, ours, told, promised, matches(run, theirs, own, len(ours)))
+    with run.dropping(_OURS):
+        for place in range(own.chunks, ours.chunks):
+            what = f"chunk {place + 1} of {ours.chunks} of our evaluated keys"
+            points = awaited(channel, Evaluated, run.report, what, CHUNK * SLOW).points
+            if len(points) != min(CHUNK, len(ours) - place * CHUNK):
+                raise run.broken(f"sent {len(points)} evaluated points where another number was due")
+            made = curve25519.multiply_checked(secret.inverse, points, run.executor)
+            if not (made.canonical and made.nonzero):
+                raise run.broken("sent an evaluated point that is not canonical or of small order")
+            own.append(numbered(tags(_tag_key(salt), made.points, width), place))
+            run.report.step(len(points))
+        pairs = matches(run, theirs, own, len(ours))
+    found = learn(run, ours, told, promised, pairs)
     return None if found is None else replace(found, facts=ours.facts, others=ours.others())
 
 
@@ -224,18 +228,20 @@ def _their_tags(run: Run, told: Listed, salt: bytes, width: int) -> Sorter:
     theirs, back = Sorter(run.store.journal(_THEIRS), width + 4), chunks_of(told.count)
     there = theirs.chunks
     note = theirs.note(there - 1) if there else hashlib.sha256(LIST + salt).digest()
-    for place in range(there, back):
-        what = f"chunk {place + 1} of {back} of the tags of {run.channel.peer}"
-        got = awaited(run.channel, Tags, run.report, what, CHUNK * SLOW).tags
-        due = min(CHUNK, told.count - place * CHUNK)
-        if got.shape != (due, width):
-            raise run.broken(f"sent {got.shape[0]} tags of {got.shape[1]} bytes where {due} of {width} were due")
-        if not strictly_ascending(_behind(note[32:], got)):
-            raise run.broken("sent tags that are not strictly ascending")
-        note = chain(note[:32], got) + got[-1].tobytes()
-        theirs.append(numbered(got, place), note)
-    if not hmac.compare_digest(note[:32], told.digest):
-        raise run.broken("sent other tags than it announced")
+    with run.dropping(_THEIRS):
+        for place in range(there, back):
+            what = f"chunk {place + 1} of {back} of the tags of {run.channel.peer}"
+            got = awaited(run.channel, Tags, run.report, what, CHUNK * SLOW).tags
+            due = min(CHUNK, told.count - place * CHUNK)
+            if got.shape != (due, width):
+                raise run.broken(f"sent {got.shape[0]} tags of {got.shape[1]} bytes where {due} of {width} were due")
+            if not strictly_ascending(_behind(note[32:], got)):
+                raise run.broken("sent tags that are not strictly ascending")
+            note = chain(note[:32], got) + got[-1].tobytes()
+            theirs.append(numbered(got, place), note)
+        if not hmac.compare_digest(note[:32], told.digest):
+            raise run.broken("sent other tags than it announced")
+    run.remember_list(told)
     return theirs
 
 
