@@ -1,24 +1,20 @@
-"""The curve facade against published vectors and against the plain twin."""
+"""Every variant of the curve kernel, and the fallback, against published vectors and against the plain twin."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
-import select
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kernels import curve25519, curve25519_batches, curve25519_compute, curve25519_reference, curve25519_scalar
-from kernels.curve25519_workers import Pool
+from kernels import curve25519, curve25519_compute, curve25519_reference, curve25519_scalar
 
+KERNELS = [pytest.param(curve25519.Kernel(name), id=name or "fallback") for name in (None, *curve25519.variants())]
+every_kernel = pytest.mark.parametrize("kernel", KERNELS)
 VECTORS = Path(__file__).parents[3] / "shared" / "vectors"
 P = 2**255 - 19
 SMALL_ORDER = [  # canonical u of small order on the curve and its twist
@@ -45,10 +41,11 @@ def little(value: int) -> bytes:
     return value.to_bytes(32, "little")
 
 
-def test_rfc_9380_vectors_give_the_maps_own_output_and_three_doublings_give_p() -> None:
+@every_kernel
+def test_rfc_9380_vectors_give_the_maps_own_output_and_three_doublings_give_p(kernel: curve25519.Kernel) -> None:
     suite = vectors("rfc9380_curve25519_XMD_SHA-512_ELL2_NU_.json")
     messages = [case["msg"].encode() for case in suite["vectors"]]
-    got = curve25519.hash_to_curve(*curve25519.pack(messages), suite["dst"].encode())
+    got = kernel.hash_to_curve(*curve25519.pack(messages), suite["dst"].encode())
     assert len(got) >= 5
     for case, point in zip(suite["vectors"], got, strict=True):
         assert point.tobytes() == little(int(case["Q"]["x"], 16))
@@ -64,47 +61,139 @@ def test_rfc_9380_expand_message_vectors() -> None:
         assert got.hex() == case["uniform_bytes"]
 
 
-def test_a_domain_tag_over_255_bytes_is_hashed_first() -> None:
+@every_kernel
+def test_a_domain_tag_over_255_bytes_is_hashed_first(kernel: curve25519.Kernel) -> None:
+    item = curve25519.pack([b"x"])
     short = hashlib.sha512(b"H2C-OVERSIZE-DST-" + b"t" * 300).digest()
-    assert (
-        curve25519.hash_to_curve(*curve25519.pack([b"x"]), b"t" * 300)
-        == curve25519.hash_to_curve(*curve25519.pack([b"x"]), short)
-    ).all()
+    assert (kernel.hash_to_curve(*item, b"t" * 300) == kernel.hash_to_curve(*item, short)).all()
+    for size in (0, 1, 62, 63, 64, 190, 254, 255):  # around the blocks that the tag ends in
+        assert kernel.hash_to_curve(*item, b"t" * size).tobytes() == curve25519_scalar.hash_to_curve(
+            [b"x"], b"t" * size
+        )
 
 
-def test_wycheproof_x25519_all_cases() -> None:
+@every_kernel
+def test_wycheproof_x25519_all_cases(kernel: curve25519.Kernel) -> None:
     suite = vectors("wycheproof_x25519.json")
     cases = [case for group in suite["testGroups"] for case in group["tests"]]
     assert len(cases) == suite["numberOfTests"] == 518
     scalars = rows(*(bytes.fromhex(case["private"]) for case in cases))
     points = rows(*(bytes.fromhex(case["public"]) for case in cases))
-    got = curve25519.multiply_each(scalars, points)
+    got = kernel.multiply_each(scalars, points)
     for case, point in zip(cases, got, strict=True):
         assert point.tobytes().hex() == case["shared"], case["tcId"]
+    for case, scalar, point in zip(cases, scalars, points, strict=True):  # the same with one scalar for a batch
+        assert kernel.multiply(scalar.tobytes(), point[None]).tobytes().hex() == case["shared"], case["tcId"]
     canonical = curve25519.is_canonical(points)
     assert 0 < canonical.sum() < len(cases)
     for case, fine in zip(cases, canonical, strict=True):
         assert fine == (int.from_bytes(bytes.fromhex(case["public"]), "little") < P)
 
 
-def test_rfc_7748_vectors_and_a_thousand_iterations() -> None:
+@every_kernel
+def test_rfc_7748_vectors_and_a_thousand_iterations(kernel: curve25519.Kernel) -> None:
     scalar = bytes.fromhex("a546e36bf0527c9d3b16154b82465edd62144c0ac1fc5a18506a2244ba449ac4")
     point = bytes.fromhex("e6db6867583030db3594c1a424b15f7c726624ec26b3353b10a903a6d0ab1c4c")
     expected = "c3da55379de9c6908e94ea4df28d084f32eccf03491c71f754b4075577a28552"
-    assert curve25519.multiply(scalar, rows(point)).tobytes().hex() == expected
+    assert kernel.multiply(scalar, rows(point)).tobytes().hex() == expected
     k = u = little(9)
     for turn in range(1000):
-        k, u = curve25519.multiply(k, rows(u)).tobytes(), k
+        k, u = kernel.multiply(k, rows(u)).tobytes(), k
         if turn == 0:
             assert k.hex() == "422c8e7a6227d7bca1350b3e2bb7279f7897b87bb6854b783c60e80311ae3079"
     assert k.hex() == "684cf59ba83309552800ef566f2f4d3c1c3887c49360e3875f2eb94d99532c51"
 
 
-def test_small_order_points_give_zero_rows_among_good_ones() -> None:
-    good = curve25519.hash_to_curve(*curve25519.pack([b"a", b"b"]), b"t")
-    points = np.concatenate([good[:1], rows(*map(little, SMALL_ORDER)), good[1:]])
-    got = curve25519.multiply(curve25519.random_scalar(), points)
-    assert [bool(row.any()) for row in got] == [True] + [False] * len(SMALL_ORDER) + [True]
+def special_points() -> np.ndarray:
+    """Edges of the encoding, small orders in all their spellings, and points with and without torsion."""
+    values = [*SMALL_ORDER, 2, 9, P - 2, P, P + 1, 2 * P - 1, 2**255 - 1, 2**255, 2**256 - 1, 2**255 - 20]
+    values += [value + P for value in SMALL_ORDER if value + P < 2**255]
+    values += [value + 2**255 for value in SMALL_ORDER]
+    torsion = curve25519.Kernel(None).hash_to_curve(*curve25519.pack([b"%d" % i for i in range(40)]), b"t")
+    return np.concatenate([rows(*map(little, values)), torsion])
+
+
+@pytest.fixture(scope="module")
+def library() -> tuple[bytes, np.ndarray, np.ndarray]:
+    """A scalar, points and their products by `cryptography`."""
+    rng = np.random.default_rng(5)
+    points = np.concatenate([special_points(), rng.integers(0, 256, (4096, 32), dtype=np.uint8)])
+    scalar = curve25519.random_scalar()
+    return scalar, points, rows(curve25519_scalar.multiply(scalar, points.tobytes()))
+
+
+@every_kernel
+def test_products_and_flags_equal_the_library_s(kernel: curve25519.Kernel, library: Any) -> None:
+    scalar, points, expected = library
+    got = kernel.multiply_checked(scalar, points)
+    assert np.array_equal(got.points, expected)
+    assert (got.canonical, got.nonzero) == (False, False)
+    fine = points[curve25519.is_canonical(points) & expected.any(axis=1)]
+    got = kernel.multiply_checked(scalar, fine)
+    assert len(fine) > 1500 and (got.canonical, got.nonzero) == (True, True)
+
+
+@every_kernel
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 7, 8, 9, 63, 64, 65, 511, 512, 513])
+def test_batches_of_every_size_about_the_lanes(kernel: curve25519.Kernel, library: Any, count: int) -> None:
+    scalar, points, expected = library
+    got = kernel.multiply_checked(scalar, points[-count:] if count else points[:0])
+    assert np.array_equal(got.points, expected[-count:] if count else expected[:0])
+    assert got.nonzero and got.canonical == curve25519.is_canonical(points[-count:] if count else points[:0]).all()
+
+
+@every_kernel
+def test_one_bad_point_at_every_place_is_noticed_and_spoils_no_other(kernel: curve25519.Kernel) -> None:
+    scalar, count = curve25519.random_scalar(), 19  # two vectors of eight, and three over
+    points = curve25519.Kernel(None).hash_to_curve(*curve25519.pack([b"%d" % i for i in range(count)]), b"t")
+    good = kernel.multiply_checked(scalar, points)
+    assert (good.canonical, good.nonzero) == (True, True)
+    for at in range(count):
+        for value, canonical in ((1, True), (P, False), (SMALL_ORDER[3] + 2**255, False)):
+            bent = points.copy()
+            bent[at] = rows(little(value))[0]
+            got = kernel.multiply_checked(scalar, bent)
+            assert (got.canonical, got.nonzero) == (canonical, False)
+            assert not got.points[at].any() and np.array_equal(
+                np.delete(got.points, at, 0), np.delete(good.points, at, 0)
+            )
+        bent = points.copy()
+        bent[at, 31] |= 128
+        got = kernel.multiply_checked(scalar, bent)
+        assert (got.canonical, got.nonzero) == (False, True) and np.array_equal(got.points, good.points)
+    everything = kernel.multiply_checked(scalar, np.zeros((count, 32), np.uint8))
+    assert not everything.points.any() and (everything.canonical, everything.nonzero) == (True, False)
+
+
+@every_kernel
+def test_the_fixed_bits_of_a_scalar_do_not_matter(kernel: curve25519.Kernel, library: Any) -> None:
+    scalar, points, expected = library
+    raw = bytearray(scalar)
+    raw[0] |= 7
+    raw[31] = raw[31] & 63 | 128
+    assert np.array_equal(kernel.multiply(bytes(raw), points[:40]), expected[:40])
+    each = np.broadcast_to(rows(bytes(raw)), (40, 32))
+    assert np.array_equal(kernel.multiply_each(each, points[:40]), expected[:40])
+
+
+@every_kernel
+def test_scalars_of_extreme_bits(kernel: curve25519.Kernel) -> None:
+    scalars = [
+        bytes(32),
+        b"\xff" * 32,
+        little(2**254),
+        little(2**255 - 8),
+        little(int("10" * 127, 2)),
+        little(int("01" * 127, 2)),
+    ]
+    points = np.concatenate([special_points()[-9:], rows(little(9))])
+    for scalar in scalars:
+        assert kernel.multiply(scalar, points).tobytes() == curve25519_scalar.multiply(scalar, points.tobytes())
+    keys = rows(*scalars, *scalars)
+    bases = np.concatenate([points, points])[: len(keys)]
+    assert kernel.multiply_each(keys, bases).tobytes() == curve25519_scalar.multiply_each(
+        keys.tobytes(), bases.tobytes()
+    )
 
 
 def test_is_canonical_at_the_edges() -> None:
@@ -113,10 +202,23 @@ def test_is_canonical_at_the_edges() -> None:
     assert curve25519.is_canonical(np.empty((0, 32), np.uint8)).tolist() == []
 
 
-def test_the_map_equals_the_plain_twin() -> None:
+@every_kernel
+def test_the_map_equals_the_plain_twin(kernel: curve25519.Kernel) -> None:
     items = [b"", b"\x00", *(secrets.token_bytes(1 + i % 40) for i in range(60))]
-    got = curve25519.hash_to_curve(*curve25519.pack(items), b"tag")
+    got = kernel.hash_to_curve(*curve25519.pack(items), b"tag")
     assert [row.tobytes() for row in got] == [curve25519_reference.hash_to_curve(item, b"tag") for item in items]
+
+
+@every_kernel
+def test_items_of_every_length_in_one_batch(kernel: curve25519.Kernel) -> None:
+    items = [secrets.token_bytes(size) for size in (*range(300), 1000, 5000, 0, 3)]
+    expected = curve25519_scalar.hash_to_curve(items, b"t" * 94)
+    assert kernel.hash_to_curve(*curve25519.pack(items), b"t" * 94).tobytes() == expected
+    data, offsets = curve25519.pack(items)
+    some = kernel.hash_to_curve(data, offsets[100:130], b"t" * 94)  # a part of a buffer
+    assert some.tobytes() == expected[32 * 100 : 32 * 129]
+    for count in (1, 7, 8, 9, 33):
+        assert kernel.hash_to_curve(*curve25519.pack(items[:count]), b"t" * 94).tobytes() == expected[: 32 * count]
 
 
 def test_the_quadratic_character_equals_eulers_criterion() -> None:
@@ -125,84 +227,29 @@ def test_the_quadratic_character_equals_eulers_criterion() -> None:
         assert curve25519_scalar._is_square(value) == (pow(value, (P - 1) // 2, P) == 1)
 
 
-def test_multiplication_commutes_and_equals_the_edwards_twin() -> None:
+@every_kernel
+def test_multiplication_commutes_and_equals_the_edwards_twin(kernel: curve25519.Kernel) -> None:
     a, b = curve25519.random_scalar(), curve25519.random_scalar()
-    points = curve25519.hash_to_curve(*curve25519.pack([b"1", b"2", b"3"]), b"t")
-    there = curve25519.multiply(a, curve25519.multiply(b, points))
-    assert (there == curve25519.multiply(b, curve25519.multiply(a, points))).all()
+    points = kernel.hash_to_curve(*curve25519.pack([b"1", b"2", b"3"]), b"t")
+    there = kernel.multiply(a, kernel.multiply(b, points))
+    assert (there == kernel.multiply(b, kernel.multiply(a, points))).all()
     twin = b"".join(curve25519_reference.multiply(a, row.tobytes()) for row in points)
-    assert curve25519.multiply(a, points).tobytes() == twin
+    assert kernel.multiply(a, points).tobytes() == twin
 
 
-def test_base_multiplication_is_multiplication_of_nine() -> None:
-    scalars = rows(*(curve25519.random_scalar() for _ in range(5)))
-    nines = np.repeat(rows(little(9)), 5, axis=0)
-    assert (curve25519.base_multiply_each(scalars) == curve25519.multiply_each(scalars, nines)).all()
+@every_kernel
+def test_base_multiplication_is_multiplication_of_nine(kernel: curve25519.Kernel) -> None:
+    scalars = rows(*(curve25519.random_scalar() for _ in range(21)))
+    nines = np.repeat(rows(little(9)), 21, axis=0)
+    assert (kernel.base_multiply_each(scalars) == kernel.multiply_each(scalars, nines)).all()
+    one_by_one = [kernel.multiply(row.tobytes(), nines[:1]) for row in scalars]
+    assert (kernel.base_multiply_each(scalars) == np.concatenate(one_by_one)).all()
 
 
 def test_random_scalars_are_clamped_and_differ() -> None:
     drawn = {curve25519.random_scalar() for _ in range(50)}
     assert len(drawn) == 50
     assert all(s[0] & 7 == 0 and s[31] & 0xC0 == 0x40 for s in drawn)
-
-
-def test_worker_processes_and_a_given_executor_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    items = [str(i).encode() for i in range(2500)]
-    scalar = curve25519.random_scalar()
-    inline = curve25519.hash_to_curve(*curve25519.pack(items), b"t")
-    product = curve25519.multiply(scalar, inline)
-    pool = Pool(2)
-    monkeypatch.setattr(curve25519_batches, "THRESHOLD", 10)
-    monkeypatch.setattr(curve25519_batches, "workers", lambda: 2)
-    monkeypatch.setattr(curve25519_batches, "_processes", lambda: pool)
-    fallback = curve25519.Kernel(None)
-    assert (fallback.hash_to_curve(*curve25519.pack(items), b"t") == inline).all()
-    assert (fallback.multiply(scalar, inline) == product).all()
-    with ThreadPoolExecutor(1) as executor:
-        assert (curve25519.multiply(scalar, inline, executor) == product).all()
-    worker = pool._idle.get()
-    while worker is None:
-        worker = pool._idle.get()
-    worker.kill()
-    pool._idle.put(worker)
-    pool.close()
-    assert worker.poll() is not None
-
-
-def test_a_dead_worker_is_an_error_and_is_replaced() -> None:
-    pool = Pool(1)
-    request = (curve25519_scalar.BASE_EACH, b"", bytes(64))
-    first = pool.map([request])
-    worker = pool._idle.get()
-    assert worker is not None
-    worker.kill()
-    worker.wait()
-    pool._idle.put(worker)
-    with pytest.raises(RuntimeError, match="ended early"):
-        pool.map([request])
-    assert pool.map([request]) == first
-    pool.close()
-
-
-def test_no_worker_outlives_a_killed_parent() -> None:
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from kernels.curve25519_workers import Pool;"
-        "pool = Pool(1); pool.map([(2, b'', bytes(32))]); print(pool._idle.get().pid, flush=True); sys.stdin.read()"
-    )
-    root = str(Path(__file__).parents[2])
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert parent.stdout is not None and parent.stdin is not None
-    watched = os.pidfd_open(int(parent.stdout.readline()))
-    parent.kill()
-    parent.wait()
-    waiting = select.poll()
-    waiting.register(watched, select.POLLIN)
-    assert waiting.poll(10_000), "the worker is still there"
-    os.close(watched)
-    parent.stdin.close()
-    parent.stdout.close()
 
 
 def test_wrong_shapes_are_refused() -> None:
@@ -212,18 +259,46 @@ def test_wrong_shapes_are_refused() -> None:
         curve25519.multiply(bytes(32), np.zeros((1, 31), np.uint8))
     with pytest.raises(ValueError, match="as many"):
         curve25519.multiply_each(np.zeros((2, 32), np.uint8), np.zeros((1, 32), np.uint8))
+    data, offsets = curve25519.pack([b"ab", b"c"])
+    for bad in (offsets[::-1], offsets + 1, offsets - 1, offsets[:0], offsets.astype(np.int32), offsets.reshape(1, -1)):
+        with pytest.raises(ValueError, match="packed items"):
+            curve25519.hash_to_curve(data, bad, b"t")
+    with pytest.raises(ValueError, match="not available"):
+        curve25519.Kernel("abacus")
 
 
-def test_the_self_test_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    curve25519.self_test()
-    right = curve25519_scalar.multiply
-    monkeypatch.setattr(curve25519_scalar, "multiply", lambda s, p: bytes([right(s, p)[0] ^ 1]) + right(s, p)[1:])
-    with pytest.raises(RuntimeError, match="wrong points"):
-        curve25519_compute.self_test(None)
+@every_kernel
+def test_arrays_that_are_not_contiguous_are_read_right(kernel: curve25519.Kernel, library: Any) -> None:
+    scalar, points, expected = library
+    assert np.array_equal(kernel.multiply(scalar, points[60:100:3]), expected[60:100:3])
+    assert np.array_equal(kernel.multiply(scalar, np.asfortranarray(points[60:100])), expected[60:100])
 
 
-def test_empty_batches() -> None:
+@every_kernel
+def test_the_self_test_notices_a_wrong_kernel(kernel: curve25519.Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = curve25519_compute.compute
+    curve25519_compute.self_test(kernel.variant)
+    for at in (0, -1):
+
+        def bent(variant: str | None, batch: curve25519_compute.Batch, at: int = at) -> curve25519_compute.Products:
+            products = right(variant, batch)
+            points = products.points.copy()
+            points[at, 0] ^= 1
+            return products._replace(points=points)
+
+        monkeypatch.setattr(curve25519_compute, "compute", bent)
+        with pytest.raises(RuntimeError, match="wrong points"):
+            curve25519_compute.self_test(kernel.variant)
+    for flag in ("canonical", "nonzero"):
+        monkeypatch.setattr(curve25519_compute, "compute", lambda v, b, f=flag: right(v, b)._replace(**{f: True}))
+        with pytest.raises(RuntimeError, match="wrong points"):
+            curve25519_compute.self_test(kernel.variant)
+
+
+@every_kernel
+def test_empty_batches(kernel: curve25519.Kernel) -> None:
     empty = np.empty((0, 32), np.uint8)
-    assert curve25519.multiply(curve25519.random_scalar(), empty).shape == (0, 32)
-    assert curve25519.hash_to_curve(*curve25519.pack([]), b"t").shape == (0, 32)
-    assert curve25519.base_multiply_each(empty).shape == (0, 32)
+    assert kernel.multiply_checked(bytes(32), empty).points.shape == (0, 32)
+    assert kernel.hash_to_curve(*curve25519.pack([]), b"t").shape == (0, 32)
+    assert kernel.base_multiply_each(empty).shape == (0, 32)
+    assert kernel.multiply_each(empty, empty).shape == (0, 32)
