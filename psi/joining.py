@@ -72,7 +72,7 @@ def align(
         if source.duplicates == "first":
             left_out, repeats = others[:, 1], others[:0]
         else:
-            repeats = others[np.isin(others[:, 0], found.rows)]
+            repeats = others[np.isin(others[:, 0], found.rows)] if len(others) else others
             left_out = repeats[:, 1]
         if number < len(sources) or terms.keep is not None:
             gone = np.concatenate([gone, found.rows[found.rows >= 0], left_out])
