@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 Digits = npt.NDArray[np.uint8]  # (n, WIDTH), digits 0 to 9 from the left
 Lengths = npt.NDArray[np.int64]
 
-WIDTH = 20  # digits of the longest value read here; E.164 has 15, the library reads 17 behind a country code
+WIDTH = 20  # digits of the longest value read here: a country code's 3 and the 17 that the library reads behind it
 _DIGIT, _SEPARATOR, _PLUS, _EDGE, _BAD = range(5)
 _CLASS = np.full(256, _BAD, dtype=np.uint8)
 _CLASS[ord("0") : ord("9") + 1] = _DIGIT
@@ -37,7 +37,6 @@ _CLASS[[ord(char) for char in " -.()/[]"]] = _SEPARATOR  # between digits the li
 _CLASS[ord("+")] = _PLUS
 _CLASS[[ord(char) for char in "\t\n\r'\""]] = _EDGE  # skipped around a number only
 _LONGEST_VALUE = 250  # characters of a longer one the library does not read
-_LONGEST_NATIONAL = 17
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,6 @@ def read(values: pa.Array, region: str | None) -> tuple[pa.Array, Mask, Mask]:
     if plan is not None and len(home):
         ours, size = digits[home], lengths[home]
         by, _ = _front(ours, size, plan.dialled)
-        next_digit = ours[np.arange(len(home)), np.minimum(by, WIDTH - 1)]
-        by[(next_digit == 0) & (by < size)] = 0
         fine[home[(by > 0) & (by >= size)]] = False  # nothing behind it: rare, and the library's own affair
         dialled = np.flatnonzero((by > 0) & (by < size))
         digits[home[dialled]], lengths[home[dialled]] = _cut(ours[dialled], size[dialled], by[dialled])
@@ -249,7 +246,8 @@ _Out = tuple[Digits, Lengths, Mask]
 
 
 def _read_abroad(digits: Digits, lengths: Lengths, rows: npt.NDArray[np.int64], fine: Mask, out: _Out) -> None:
-    """Numbers with a country code: find it, then the national prefix."""
+    """Numbers with a country code: find it, then the national prefix. One that starts with 0 is the library's affair:
+    behind an international prefix it is read as if that were none."""
     first = digits[rows, :3].astype(np.int64) @ np.array([100, 10, 1])
     codes = _codes()[first].astype(np.int64)
     fine[rows[(codes == 0) | (lengths[rows] <= 4)]] = False
@@ -295,11 +293,8 @@ def _read_national(
         clipped = np.clip(short_lengths, 0, WIDTH)
         taken = plan.possible[clipped] | (short_lengths > plan.longest) & ~plan.local[clipped]
         digits, lengths = np.where(taken[:, None], short, digits), np.where(taken, short_lengths, lengths)
-    fine[rows[(lengths < 2) | (lengths > _LONGEST_NATIONAL)]] = False
-    zero = np.flatnonzero(digits[:, 0] == 0)
-    only_zeros = ((digits[zero] == 0) | (np.arange(WIDTH) >= lengths[zero, None])).all(axis=1)
-    fine[rows[zero[only_zeros]]] = False
-    good = plan.final[np.clip(lengths, 0, WIDTH)] & (lengths + len(plan.code) <= WIDTH)
+    fine[rows[lengths < 2]] = False
+    good = plan.final[np.clip(lengths, 0, WIDTH)]
     target, target_lengths, found = out
     found[rows] = good
     code = np.array([int(char) for char in plan.code], dtype=np.uint8)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 from functools import cache
 
+import numpy as np
 import phonenumbers
 import pyarrow as pa
 import pytest
@@ -201,6 +203,29 @@ def test_what_the_quick_path_cannot_know_is_left_to_the_library(value: str) -> N
     assert read_here.tolist() == [True, False]
     made = phone(pa.array([value, None, value]), KeyColumn("k", "phone", "GB"))
     assert made.to_pylist() == [one_phone(value, "GB"), None, one_phone(value, "GB")]
+
+
+def test_zeros_and_ones_of_every_length_equal_the_library_in_every_region() -> None:
+    for region in REGIONS:
+        code = phonenumbers.country_code_for_region(region)
+        fronts = ["", "0", "1", "00", "011", f"+{code}", f"+{code}0", str(code), f"00{code}", "000"]
+        values = [
+            front + digit * size for front in fronts for digit in "01" for size in (1, 2, 6, 8, 9, 10, 11, 16, 18)
+        ]
+        quickly_read(values, region)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["0", "0|01", "01|0", "1|12|123", "(1[2-4])|1", "0?(?:(11|2)15)?", "0(?:1(2)?)", "(0{3})$|0"]
+)
+@given(st.lists(st.text("0125", max_size=8), min_size=1, max_size=20))
+@settings(deadline=None, derandomize=True, max_examples=60)
+def test_a_prefix_is_what_python_matches(pattern: str, numbers: list[str]) -> None:
+    digits = np.array([[int(char) for char in number.ljust(phones.WIDTH, "1")] for number in numbers], dtype=np.uint8)
+    taken, grouped = phones._front(digits, np.array([len(number) for number in numbers]), pattern)
+    found = [re.match(pattern, number) for number in numbers]
+    assert taken.tolist() == [match.end() if match else 0 for match in found]
+    assert grouped.tolist() == [bool(match and match.re.groups and match[match.re.groups]) for match in found]
 
 
 def test_a_value_of_the_longest_length_is_still_read() -> None:
