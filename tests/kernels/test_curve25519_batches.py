@@ -1,4 +1,4 @@
-"""Large batches in pieces: threads, the fallback's processes, a caller's executor; which kernel answers, and says so."""
+"""Large batches in pieces: threads, processes of the fallback, an executor of the caller; which kernel answers."""
 
 from __future__ import annotations
 
