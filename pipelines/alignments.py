@@ -71,10 +71,12 @@ def load(live: Live) -> Alignment | None:
     return from_arrays(arrays) if made["content"] == _content(live) else None
 
 
-def opened_to(live: Live) -> list[tuple[str, str]]:
-    """What using an alignment again tells once more: the rows, to whoever learns them."""
-    learners = live.job.parties if live.job.align.learns == "both" else (live.job.align.learns,)
-    return [("alignment.rows", party) for party in learners if party == live.peer]
+def opened_to(live: Live, held: Alignment) -> list[tuple[str, str, int]]:
+    """What using an alignment again tells the peer once more: opening, to whom, how many."""
+    learns = live.job.align.learns
+    if learns == "size":
+        return [("alignment.count", live.peer, held.count or 0)]
+    return [("alignment.rows", live.peer, len(held.rows))] if learns in ("both", live.peer) else []
 
 
 def series(live: Live) -> SeriesFolder | None:

@@ -233,6 +233,9 @@ class Job:
         yield from self._columns("train.label", (train.label,))
         if {party for party, _ in train.features} != set(both):
             yield "train.features", "names features of both parties", f"{both[0]}: [...] and {both[1]}: [...]"
+        if self.align.keep not in (None, train.label.split(".")[0]):
+            reason = f"rows that {self.align.keep} keeps without a match have no label"
+            yield "align.keep", reason, f"keep: {train.label.split('.')[0]}, or none"
         for party, columns in train.features:
             if not columns or len(set(columns)) < len(columns):
                 yield f"train.features.{party}", "names at least one column, each once", None

@@ -10,6 +10,7 @@ from party.canonical import parse_canonical
 from party.errors import UsageError
 from party.home import Home, replace_file
 from party.ledger import Ledger
+from pipelines.results import alignment_lines, rows_text
 from pipelines.runs import RunState
 
 __all__ = ["write_report"]
@@ -64,6 +65,8 @@ def write_report(home: Home, state: RunState) -> Path:
         longest=max([entry["seconds"] for entry in result["details"]["stages"]], default=1.0) or 1.0,
         disclosures=disclosures,
         learns=learns,
+        aligned=alignment_lines(result["details"].get("alignment") or {}),
+        counted=rows_text(result).partition(" ")[2],
     )
     path = state.folder / "report.html"
     replace_file(path, page.encode())

@@ -10,7 +10,7 @@ import vfl
 from kernels import curve25519, native, ntt
 from pipelines.live import Live
 
-__all__ = ["hidden_text", "kernels", "make", "printable", "table_text", "text"]
+__all__ = ["alignment_lines", "hidden_text", "kernels", "make", "printable", "rows_text", "table_text", "text"]
 
 
 def kernels() -> str:
@@ -62,11 +62,13 @@ def _alignment(live: Live) -> dict[str, Any]:
     """What our table gave, and how many keys of each kind matched."""
     found = live.alignment
     facts = found.facts if found is not None else None
+    shown = live.catalogues[live.index].table(dict(live.job.align.tables)[live.us])
     names = ("distinct", "rows", "nulls", "unreadable", "duplicates")
     return {
         "reused": live.reused,
         "prepared": live.prepared,
         "identifiers": dict(zip(names, astuple(facts), strict=True)) if facts else None,
+        "keys": [list(form) for form in shown.key] if shown is not None else [],
         "matches_by_key": list(found.by_key) if found is not None else None,
         "unmatched": found.unmatched if found is not None else None,
     }
@@ -89,7 +91,7 @@ def _model(live: Live) -> dict[str, Any] | None:
 
 def text(result: dict[str, Any]) -> str:
     """The result for people."""
-    lines = [f"run {result['run']}: {result['rows']} rows in common"]
+    lines = [f"run {result['run']}: {rows_text(result)}", *alignment_lines(result["details"]["alignment"])]
     for name, rows in result["queries"].items():
         lines += ["", f"{name}:", table_text(result["columns"][name], rows)]
         if result["suppressed_groups"].get(name):
@@ -106,6 +108,31 @@ def text(result: dict[str, Any]) -> str:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
     total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
     return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
+
+
+def rows_text(result: dict[str, Any]) -> str:
+    """How many rows were aligned."""
+    alone = (result["details"].get("alignment") or {}).get("unmatched")
+    return f"{result['rows']} rows, {alone} of them without a match" if alone else f"{result['rows']} rows in common"
+
+
+def alignment_lines(found: dict[str, Any]) -> list[str]:
+    """What our table gave, and how many keys of each kind matched."""
+    facts, lines = found.get("identifiers"), []
+    if facts:
+        odd = {"nulls": "without a key", "unreadable": "unreadable", "duplicates": "with the key of an earlier row"}
+        told = [f"{facts['rows']:,} rows", f"{facts['distinct']:,} keys"]
+        told += [f"{facts[name]:,} {words}" for name, words in odd.items() if facts[name]]
+        lines.append(f"our table: {', '.join(told)}")
+    matches, keys = found.get("matches_by_key") or [], found.get("keys") or []
+    for count, columns in zip(matches, keys, strict=False):
+        name = printable(", ".join(columns))
+        if count is not None:
+            rate = f" of {facts['rows']:,} rows, {100 * count / max(facts['rows'], 1):.1f} %" if facts else ""
+            lines.append(f"matched by {name}: {count:,}{rate}")
+        elif len(matches) > 1:
+            lines.append(f"matched by {name}: fewer than the minimum, not revealed")
+    return lines
 
 
 def hidden_text(groups: int) -> str:

@@ -20,6 +20,7 @@ from connectors import Receipt, Sink, evaluate, open_sink
 from mpc import sql, statistics
 from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
+from party.files import TableSpec
 from party.message import Bytes, Message
 from pipelines import alignments, asked, prepared
 from pipelines.job import Analysis
@@ -52,8 +53,8 @@ def align(live: Live) -> None:
     offer = Offer(held.digest if held else bytes(32))
     if live.channel.swap(offer).digest == offer.digest and held is not None:
         live.progress.note("uses the alignment of an earlier run again: both sides found their keys unchanged")
-        for what, to in alignments.opened_to(live):
-            live.guard.disclose(what, to, len(held.rows))
+        for opening in alignments.opened_to(live, held):
+            live.guard.disclose(*opening)
         live.alignment, live.reused = held, True
         live.state.put_arrays("alignment", alignments.to_arrays(held))
         live.kept("align")
@@ -152,7 +153,7 @@ def train(live: Live) -> None:
     most = spec.passes or vfl.plan(spec, len(_aligned(live).rows)).passes
     fitted = vfl.train(
         live.engine,
-        _features(live, names),
+        _features(live, names, _aligned(live).rows),
         spec,
         _aligned(live).digest,
         checkpoints,
@@ -174,16 +175,18 @@ def train(live: Live) -> None:
 
 
 def score(live: Live) -> None:
-    """Open a score for every aligned row to its receiver, who writes it where the job or its home says."""
+    """Open a score for every aligned row of the receiver's to it, who writes it where the job or its home says."""
     if live.job.score is None or "score" in live.done:
         return
     kept = live.state.get_json("model")
     if kept is None:
         raise InternalError("the model of this run is gone from its folder", hint="run again with --new")
     model = vfl.ModelHalf.from_json(kept["half"])
-    columns = _features(live, list(model.features))
+    receiver, rows = live.job.score.receiver, _aligned(live).rows
+    if live.job.align.keep not in (None, receiver):
+        rows = rows[: len(rows) - _aligned(live).unmatched]  # the others are nobody whom the receiver knows
+    columns = _features(live, list(model.features), rows)
     values = prepare.standardise(columns, np.array(model.means), np.array(model.sds), model.winsorise)
-    receiver = live.job.score.receiver
     target = _score_sink(live) if receiver == live.us else None
     found = vfl.score(live.engine, model, values, receiver)
     if found is not None and target is not None:
@@ -200,10 +203,15 @@ def _score_table(live: Live, scores: np.ndarray) -> pa.Table:
         raise InternalError("a job that scores without training")
     table = dict(job.align.tables)[live.us]
     spec = table_spec(live.home, table)
-    keys = read_aligned(open_table(live.home, table), spec.key[0], alignment.rows)
-    test = prepare.split(len(alignment.rows), job.train.test_fraction, alignment.digest)
+    keys = read_aligned(open_table(live.home, table), _key_columns(spec), alignment.rows[: len(scores)])
+    test = prepare.split(len(alignment.rows), job.train.test_fraction, alignment.digest)[: len(scores)]
     taken = {name: keys.column(name) for name in keys.column_names}
     return pa.table(taken | {"score": pa.array(scores), "split": pa.array(np.where(test, "test", "train"))})
+
+
+def _key_columns(spec: TableSpec) -> list[str]:
+    """The columns of all keys, each once: a row may have matched by any of them."""
+    return list(dict.fromkeys(name for form in spec.key for name in form))
 
 
 def _score_url(live: Live) -> str:
@@ -221,9 +229,9 @@ def _score_sink(live: Live) -> tuple[Sink, Receipt | None]:
     return sink, previous
 
 
-def _features(live: Live, names: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Columns of our aligned rows as (values, valid): numbers as they are, decimals as floats, missing as 0."""
-    table = read_aligned(open_table(live.home, dict(live.job.align.tables)[live.us]), names, _aligned(live).rows)
+def _features(live: Live, names: list[str], rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Columns of these rows of ours as (values, valid): numbers as they are, decimals as floats, missing as 0."""
+    table = read_aligned(open_table(live.home, dict(live.job.align.tables)[live.us]), names, rows)
     found = {}
     for name in names:
         column = table.column(name)

@@ -143,8 +143,8 @@ def result_text(result: dict[str, Any]) -> str:
 
 
 def query_job(home: Home, peer: str, sql: str) -> Job:
-    """A job that asks one statement; its tables are read off the statement."""
-    from pipelines.statements import tables_of
+    """A job that asks one statement; its tables, and whose rows stay without a match, are read off the statement."""
+    from pipelines.statements import keeper_of, tables_of
 
     found = tables_of(sql)
     us = home.party.name
@@ -153,7 +153,8 @@ def query_job(home: Home, peer: str, sql: str) -> Job:
             f"a query joins one table of {us} with one of {peer}, not of {', '.join(found) or 'nobody'}",
             hint=f"FROM {us}.TABLE a JOIN {peer}.TABLE b ON a.KEY = b.KEY",
         )
-    job = Job("query", us, Align(tuple(found.items()), "both"), (Analysis("query", (us,), sql),))
+    align = Align(tuple(found.items()), "both", keep=keeper_of(sql))
+    job = Job("query", us, align, (Analysis("query", (us,), sql),))
     job.check()
     return job
 
