@@ -37,7 +37,7 @@ ASKED = [
 
 def rows(rng: random.Random, side: str, count: int, repeats: bool) -> list[Row]:
     """Keys of a few people, some of them nobody the other side knows; every tenth key column is empty."""
-    many = range(60) if side == "bank" else range(20, 80)
+    many = range(60) if side == "bank" else range(10, 70)
     people = rng.choices(many, k=count) if repeats else rng.sample(many, min(count, len(many)))
     found = []
     for person in people:
@@ -162,5 +162,5 @@ def test_statements_equal_duckdb(key: str, duplicates: dict[str, str], kind: str
         if not same(answer["rows"], truth := world.truth(sql, key, kind))
     ]
     assert not wrong
-    assert answers[0]["rows"][0]["n"] > 15
+    assert answers[0]["rows"][0]["n"] > 4
     assert [answer["alignment"]["reused"] for answer in answers] == [False, True, True]
