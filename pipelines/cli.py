@@ -17,6 +17,7 @@ import typer
 from typer import exceptions
 
 from party.errors import InternalError, Interrupted, TallyError, UsageError
+from pipelines.lean import refuse_pandas
 
 __all__ = ["app", "main"]
 
@@ -331,6 +332,7 @@ def demo(
 def main() -> None:
     """Run one command line and exit with its code."""
     os.umask(0o077)
+    refuse_pandas()
     as_json = "--json" in sys.argv[1:]
     try:
         code = app(standalone_mode=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 from party.errors import PeerError, TallyError
 from party.home import Home
 from party.service import die_with_parent
-from pipelines import execute, link
+from pipelines import execute, lean, link
 from pipelines.progress import Progress
 
 __all__ = ["main"]
@@ -46,6 +46,7 @@ def serve_connection(home: Home, sock: socket.socket) -> None:
 def main() -> None:
     """The process: never outlives its parent, leaves no core, speaks on stderr only."""
     die_with_parent()
+    lean.refuse_pandas()
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     parser = argparse.ArgumentParser(prog="pipelines.worker")

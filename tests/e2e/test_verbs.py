@@ -72,3 +72,10 @@ def test_a_query_does_not_pay_for_what_it_does_not_use() -> None:
     code = f"import sys, pipelines.cli, pipelines.verbs_run, pipelines.execute; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_pyarrow_does_not_bring_pandas_into_a_process_of_ours_and_a_library_user_keeps_it() -> None:
+    array = "import pyarrow, sys; pyarrow.scalar(1); print('pandas' in sys.modules, pyarrow.table({'a': [1]}).shape)"
+    for begun, there in (("", True), ("from pipelines import lean; lean.refuse_pandas(); ", False)):
+        done = subprocess.run([sys.executable, "-c", begun + array], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"{there} (1, 1)"
