@@ -15,6 +15,7 @@ from typing import Any
 from party import identity, tls
 from party.card import Pin
 from party.channel import Channel
+from pipelines.lean import refuse_pandas
 
 NAMES = ("bank", "telco")
 
@@ -60,6 +61,7 @@ def _start(side: Callable[[int, Channel, Any], dict[str, Any]], place: int, pipe
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[place % len(cores)]})
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    refuse_pandas()  # as in our own processes
     with tempfile.TemporaryDirectory() as keys:
         channel = meet(place, pipe, Path(keys))
         found = side(place, channel, task)
