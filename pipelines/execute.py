@@ -207,16 +207,27 @@ def failing(link: Link, state: RunState) -> Iterator[None]:
     except BaseException as error:
         known = error if isinstance(error, TallyError) else _unexpected(error, link)
         known.stage = known.stage or link.channel.stage_name
+        if isinstance(known, InternalError):
+            known.party = known.party or link.channel.us
         link.channel.abort(known)
         link.noted = known
-        status = "interrupted" if isinstance(known, Interrupted) else "failed"
-        state.update(status=status, ended=time.time(), error=known.as_dict())
-        link.ledger.append(
-            "abort", run=state.run, peer=link.peer, stage=known.stage, code=known.code, reason=known.message[:500]
-        )
+        try:
+            _note(link, state, known)
+        except (OSError, InternalError):  # where the disk is full this fails, too: what came first is to be told
+            if not isinstance(known, InternalError):
+                raise
         if known is error:
             raise
         raise known from error
+
+
+def _note(link: Link, state: RunState, error: TallyError) -> None:
+    """Keep an error with the run and in the ledger."""
+    status = "interrupted" if isinstance(error, Interrupted) else "failed"
+    state.update(status=status, ended=time.time(), error=error.as_dict())
+    link.ledger.append(
+        "abort", run=state.run, peer=link.peer, stage=error.stage or "", code=error.code, reason=error.message[:500]
+    )
 
 
 def _unexpected(error: BaseException, link: Link) -> TallyError:

@@ -11,6 +11,7 @@ endian), then the sealed parts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
@@ -111,6 +112,8 @@ class SealedJournal:
             self._unsynced = True
             _write_all(self._file, [head, *sealed], self._end)
         except OSError as error:
+            with contextlib.suppress(OSError):  # a full disk gets back what the half of an entry took
+                os.ftruncate(self._file, self._end)
             raise self._unwritten(error) from None
         self._places.append(_parts(self._end + len(head), lengths))
         self._end += len(head) + sum(lengths)

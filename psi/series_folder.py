@@ -29,7 +29,7 @@ from psi.means import awaited
 from psi.messages import Held
 from psi.run import Run
 from psi.series import Keys, advance, begin
-from psi.store import SealedStore
+from psi.store import SealedStore, write_synced
 from psi.terms import Alignment
 
 __all__ = ["Limits", "SeriesFolder"]
@@ -90,7 +90,7 @@ class SeriesFolder:
             root.save("scalar", curve25519.random_scalar())
             root.save("identity", secrets.token_bytes(32))
             root.save("salt", run.terms.salt)
-            (self._folder / "series.json").write_bytes(content)
+            write_synced(self._folder / "series.json", content)
         made = begin(self._bound(run), identifiers, self._keys(run))
         return self._keep(run, 1, made)
 
@@ -136,6 +136,8 @@ class SeriesFolder:
             return True
         if self._label == run.terms.run:
             return False  # this very run began the series, and goes on
+        if self._root().load("scalar") is None:
+            return True  # it was being destroyed when a run broke
         made = float(json.loads((self._folder / "series.json").read_bytes())["made"])
         old = time.time() - made > self._limits.days * 86_400
         spent = self._root().journal("spent")

@@ -9,6 +9,7 @@ itself a record: `wipe` overwrites that, and what a disk still holds of a journa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from party.errors import InternalError
 from psi.journal import Journal, MemoryJournal, SealedJournal
 
-__all__ = ["MemoryStore", "PartOfStore", "SealedStore", "Store"]
+__all__ = ["MemoryStore", "PartOfStore", "SealedStore", "Store", "write_synced"]
 
 _LABEL = b"tallystick/v1/psi/store/"
 _WIPED = "wiped"
@@ -125,7 +126,7 @@ class SealedStore:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not key_file.exists():
-                _write(key_file, secrets.token_bytes(32))
+                write_synced(key_file, secrets.token_bytes(32))
             key = key_file.read_bytes()
         except OSError as error:
             raise InternalError(f"the alignment's store cannot be opened: {error.strerror}") from None
@@ -153,9 +154,14 @@ class SealedStore:
             journal.sync()
         nonce = secrets.token_bytes(12)
         try:
-            _write(self._path(name), nonce + self._cipher.encrypt(nonce, content, self._bound_to(name)))
+            write_synced(self._path(name), nonce + self._cipher.encrypt(nonce, content, self._bound_to(name)))
         except OSError as error:
-            raise InternalError(f"the alignment's record {name!r} cannot be written: {error.strerror}") from None
+            with contextlib.suppress(OSError):
+                self._path(name).with_suffix(".sealed.new").unlink(missing_ok=True)
+            raise InternalError(
+                f"the alignment's record {name!r} cannot be written: {error.strerror}",
+                hint="make room on the disk and run the same command again",
+            ) from None
 
     def journal(self, name: str) -> Journal:
         """The journal of this name, one opening for all who ask."""
@@ -183,7 +189,7 @@ class SealedStore:
         for name in list(self._open):
             self._open.pop(name).close()
         try:
-            _write(self._folder / _WIPED, b"")
+            write_synced(self._folder / _WIPED, b"")
             for path in self._folder.glob("*.sealed"):
                 with path.open("r+b") as file:
                     file.write(bytes(path.stat().st_size))
@@ -207,7 +213,8 @@ def _over() -> InternalError:
     return InternalError("this run's alignment was already made: start a new run", hint="run again with --new")
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes) -> None:
+    """Put a file there, 0600, in place of one or of none: a crash leaves the old or the new one."""
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -356,3 +356,20 @@ def test_tags_of_known_keys_given_for_new_ones_are_refused(tmp_path: Path) -> No
 def test_more_new_keys_than_agreed_are_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, lambda m: replace(m, count=1 << 25) if isinstance(m, Listed) else m)
     assert isinstance(error, PeerError | TallyError)
+
+
+@pytest.mark.parametrize(
+    "left", [["root/wiped"], ["root/wiped", "series.json"], ["series.json"], ["root/wiped", "v0001"]]
+)
+def test_a_series_whose_destruction_was_interrupted_is_begun_anew(left: list[str], tmp_path: Path) -> None:
+    pair = Pair(tmp_path, Limits(1, 30))
+    a, b = list(range(30)), list(range(20, 50))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    folder = next((tmp_path / "bank").glob("series"))
+    if "root/wiped" in left:
+        pair.folder(0)._root().wipe()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        name = str(path.relative_to(folder))
+        if not any(name == kept or name.startswith(f"{kept}/") or kept.startswith(f"{name}/") for kept in left):
+            path.rmdir() if path.is_dir() else path.unlink()
+    check(pair.run("run-1", (source(a), source(b))), a, b)
