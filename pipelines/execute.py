@@ -195,7 +195,7 @@ def finish(live: Live) -> dict[str, Any]:
     replace_file(live.state.folder / "result.json", content)
     live.ledger.append("result", run=live.state.run, sha256=hashlib.sha256(content).hexdigest(), peer=live.peer)
     live.state.update(status="done", stage="done", ended=time.time())
-    live.state.forget("psi", AHEAD, "passes")
+    live.state.forget("psi", AHEAD, "passes", "progress.json")
     return result
 
 
@@ -307,6 +307,7 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
         progress=progress,
         done=done,
     )
+    progress.keep(state.tell)
     if done:
         progress.note(f"resumes run {state.run}: done before: {', '.join(sorted(done))}")
     return live

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -67,6 +67,26 @@ class RunState:
         """Change some fields of the status."""
         known = self.status if self.exists() else {}
         self.put_json("status", known | fields)
+
+    def tell(self, progress: Mapping[str, Any]) -> None:
+        """Keep how far the run is, for other processes: not synced, and no harm where it cannot be written."""
+        temporary = self.folder / "progress.new"
+        with suppress(OSError):
+            temporary.write_bytes(json.dumps(progress).encode())
+            temporary.replace(self.folder / "progress.json")
+
+    def shown(self) -> dict[str, Any]:
+        """The status as people are shown it: one whose process is gone without a word is broken, one that runs is told
+        with its progress."""
+        status = self.status
+        if status["status"] == "running":
+            if self.holder() is None:
+                return status | {"status": "broken"}
+            with suppress(OSError, ValueError):
+                progress = json.loads((self.folder / "progress.json").read_bytes())
+                if progress["stage"] == status.get("stage"):
+                    return status | {"progress": progress}
+        return status
 
     def put_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a JSON object under this name."""
@@ -140,16 +160,13 @@ class RunState:
 
 
 def list_runs(runs: Path) -> list[dict[str, Any]]:
-    """The status of every run, newest first; one whose process is gone without a word is shown as broken."""
+    """The status of every run as it is shown, newest first."""
     found = []
     for folder in runs.iterdir() if runs.exists() else ():
         state = RunState(runs, folder.name) if _RUN.fullmatch(folder.name) else None
         if state is None or not state.exists():
             continue
-        status = state.status
-        if status["status"] == "running" and state.holder() is None:
-            status["status"] = "broken"
-        found.append(status)
+        found.append(state.shown())
     return sorted(found, key=lambda status: -float(status["started"]))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from party.errors import InternalError, UsageError
 from party.home import Home
 from pipelines.job import Align, Analysis, Job
-from pipelines.progress import Progress
+from pipelines.progress import Progress, progress_text
 from pipelines.runs import RunState, find_resumable, list_runs, new_run_id
 
 __all__ = ["cancel", "plan", "query", "query_stdin", "report", "run", "runs", "show"]
@@ -251,6 +251,8 @@ def runs_text(found: list[dict[str, Any]]) -> str:
         began = time.strftime("%Y-%m-%d %H:%M", time.localtime(status["started"]))
         side = "ours" if status.get("ours") else f"of {status['peer']}"
         where = f" at {status['stage']}" if status["status"] != "done" and status.get("stage") else ""
+        if "progress" in status:
+            where += f": {progress_text(status['progress'])}"
         lines.append(f"{status['run']}  {began}  {status['job']:20} {side:12} {status['status']}{where}")
     return "\n".join(lines) or "no runs yet"
 
@@ -259,15 +261,14 @@ def show(path: Path, name: str) -> dict[str, Any]:
     """`tally show`."""
     home = Home.open(path)
     state = RunState(home.state / "runs", name)
-    status = state.status
-    if status["status"] == "running" and state.holder() is None:
-        status["status"] = "broken"
-    return {"status": status, "result": state.get_json("result")}
+    return {"status": state.shown(), "result": state.get_json("result")}
 
 
 def show_text(found: dict[str, Any]) -> str:
     """One run for people."""
-    status = found["status"]
+    status = dict(found["status"])
+    if "progress" in status:
+        status["progress"] = progress_text(status["progress"])
     lines = [f"{key}: {value}" for key, value in status.items() if value is not None and key != "error"]
     if status.get("error"):
         lines += [f"error: {status['error']['message']}", f"  try: {status['error']['hint'] or '-'}"]

@@ -7,6 +7,7 @@ one scalar, and nothing is left over.
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from pipelines.runs import list_runs
+from pipelines.verbs_run import runs_text
 
 from .aligning import (
     ROWS,
@@ -41,11 +45,13 @@ PSI = "runs/*/psi/"
 
 @dataclass(frozen=True)
 class Reference:
-    """An undisturbed run: the largest size of each file of a side, and the records that passed."""
+    """An undisturbed run: the largest size of each file of a side, the records that passed, and what `tally runs` of
+    each side said while it went on."""
 
     field: Field
     sizes: dict[tuple[str, str], int]
     records: int
+    shown: dict[str, set[str]]
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +59,18 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reference]:
     field = make_field(tmp_path_factory.mktemp("field"))
     pair = field.copy(tmp_path_factory.mktemp("undisturbed"))
     sizes: dict[tuple[str, str], int] = {}
+    shown: dict[str, set[str]] = {"bank": set(), "telco": set()}
 
     def look() -> None:
         for name in ("bank", "telco"):
             for part in ("masking", "points", "tagged", "our-tags"):
                 pattern = f"{PSI}{part}.journal"
                 sizes[name, pattern] = max(sizes.get((name, pattern), 0), size(getattr(pair, name), pattern))
+            shown[name].add(runs_text(list_runs(getattr(pair, name) / "state" / "runs")))
 
     with pair.served(), meanwhile(look, 0.005):
         check_alignment(pair, tally(pair.bank, *words(pair)))
-    yield Reference(field, sizes, field.proxy.records)
+    yield Reference(field, sizes, field.proxy.records, shown)
     field.proxy.close()
 
 
@@ -114,6 +122,12 @@ CASES = [
 
 def test_there_are_forty_places() -> None:
     assert len(CASES) == 40
+
+
+def test_either_side_shows_how_far_how_fast_and_how_long_still(reference: Reference) -> None:
+    for name, lines in reference.shown.items():
+        told = [line for line in lines if re.search(r"running at align: \d+ %, \d+ s left \(.*\d a second\)", line)]
+        assert told, (name, lines)
 
 
 @pytest.mark.parametrize(("victim", "number"), CASES)

@@ -7,14 +7,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from party.home import Home
 from party.ledger import Ledger
-from pipelines import results
+from pipelines import results, verbs_run
 from pipelines.progress import Progress
 from pipelines.report import write_report
-from pipelines.runs import RunState, new_run_id
+from pipelines.runs import RunState, list_runs, new_run_id
 
 EVIL = '<script>alert("x")</script>'
 RESULT: dict[str, Any] = {
@@ -133,3 +134,45 @@ def test_progress_says_numbers_and_the_names_of_stages_only(
     quiet.note("x")
     quiet.end()
     assert capsys.readouterr().err == ""
+
+
+def test_a_run_that_goes_on_is_shown_with_how_far_how_fast_and_how_long_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pipelines.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("pipelines.progress.time.time", lambda: now[0])
+    (tmp_path / "state").mkdir()
+    state = RunState(tmp_path / "state" / "runs", new_run_id())
+    state.create(digest="d", job="j", peer="bank", ours=False, stage="align")
+    written: list[float] = []
+    progress = Progress(quiet=True)
+    progress.keep(lambda fields: (written.append(now[0]), state.tell(fields))[1])
+    with state.locked():
+        progress.stage("align")
+        for done in range(0, 1000):
+            now[0] += 0.01
+            progress.step(done, 2000, "masking the keys of bank, 57,441 a second")
+        assert len(written) <= 11 and min(np.diff(written)) >= 1.0
+        (shown,) = list_runs(tmp_path / "state" / "runs")
+        kept = shown["progress"]
+        assert kept["stage"] == "align" and 0.4 < kept["part"] < 0.5 and 9 < kept["left"] < 13
+        line = verbs_run.runs_text([shown])
+        assert "of bank" in line and "running at align: " in line
+        assert " s left (masking the keys of bank, 57,441 a second)" in line
+        now[0] += 100
+        assert "as of 1 min 40 s ago" in verbs_run.runs_text([shown])
+        assert "57,441 a second" in verbs_run.show_text({"status": state.shown(), "result": None})
+        state.update(stage="train")
+        assert "progress" not in state.shown()  # that was another stage
+        state.update(stage="align")
+    assert state.shown()["status"] == "broken" and "progress" not in state.shown()
+
+
+def test_progress_that_cannot_be_kept_harms_nothing(tmp_path: Path) -> None:
+    state = RunState(tmp_path / "nowhere", new_run_id())
+    state.tell({"stage": "align"})
+    state.create(digest="d", job="j", peer="bank", ours=False, stage="align")
+    (state.folder / "progress.json").write_bytes(b"{half")
+    with state.locked():
+        assert "progress" not in state.shown()
