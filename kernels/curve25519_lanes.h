@@ -42,12 +42,13 @@ FAST static inline void sum_and_difference(tight *a, tight *b, const projective 
 
 /* X and Z of scalar times u for every lane. `two` is the point doubled last, `sum` the other of the ladder's pair.
  * Which of them is doubled next is a choice of operands: the addition half is the same either way up to a sign
- * that its square loses, so nothing is ever swapped. */
+ * that its square loses, so nothing is ever swapped. The halves of a step do not need each other: their operations
+ * alternate, so that one's latencies pass behind the other's work. */
 FAST static void ladder(tight *x, tight *z, const tight *u, const u8 *choices)
 {
     projective two, sum;
-    wide da, cb, plus, minus;
-    tight a, b, c, d, plus_tight, minus_tight;
+    wide da, cb, plus, minus, aa_wide, bb_wide, e_wide;
+    tight a, b, c, d, t, aa, bb, e;
     widen(&sum.x, u);
     small(&sum.z, 1);
     sum_and_difference(&a, &b, &sum);
@@ -56,18 +57,27 @@ FAST static void ladder(tight *x, tight *z, const tight *u, const u8 *choices)
         sum_and_difference(&a, &b, &two);
         sum_and_difference(&c, &d, &sum);
         multiply(&da, &d, &a);
+        choose(&a, &c, choices[i]); /* from here on a and b are the point's to be doubled */
         multiply(&cb, &c, &b);
+        choose(&b, &d, choices[i]);
+        square(&aa_wide, &a);
+        square(&bb_wide, &b);
         add(&plus, &da, &cb);
         subtract(&minus, &da, &cb);
-        carry(&plus_tight, &plus);
-        carry(&minus_tight, &minus);
-        square(&sum.x, &plus_tight);
-        square(&minus, &minus_tight);
-        carry(&minus_tight, &minus);
-        multiply(&sum.z, &minus_tight, u);
-        choose(&a, &c, choices[i]);
-        choose(&b, &d, choices[i]);
-        doubled(&two, &a, &b);
+        carry(&a, &plus);
+        carry(&b, &minus);
+        subtract(&e_wide, &aa_wide, &bb_wide);
+        carry(&aa, &aa_wide);
+        carry(&bb, &bb_wide);
+        carry(&e, &e_wide);
+        square(&minus, &b);
+        multiply(&two.x, &aa, &bb);
+        scaled(&e_wide, &e, &aa); /* AA + a24 E */
+        carry(&t, &minus);
+        carry(&bb, &e_wide);
+        square(&sum.x, &a);
+        multiply(&sum.z, &t, u);
+        multiply(&two.z, &e, &bb);
     }
     sum_and_difference(&a, &b, &two);
     sum_and_difference(&c, &d, &sum);
