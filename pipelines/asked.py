@@ -20,6 +20,7 @@ __all__ = [
     "context",
     "explain",
     "joined",
+    "keys_tried",
     "multiple",
     "request",
     "row_bound",
@@ -133,6 +134,11 @@ def _plan(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Pl
     return plan
 
 
+def keys_tried(job: Job, catalogues: Catalogues) -> int:
+    """How many keys are tried in order."""
+    return max(len(table.key) for table in _tables(job, catalogues).values())
+
+
 def short_side(job: Job, catalogues: Catalogues) -> str | None:
     """The party with the much shorter table, when the unbalanced form of the alignment is taken."""
     if job.align.incremental:
@@ -187,7 +193,11 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
             " as one for min_rows"
         )
     if (short := short_side(job, catalogues)) is not None:
-        lines.append(f"align: the unbalanced form, {short} having the short list")
+        long = job.other(short)
+        lines.append(
+            f"align: the unbalanced form, {short} having the short list; {long} can make its own ahead, for one run:"
+            f" `tally prepare {short} {tables[long].name}`"
+        )
     if job.align.incremental:
         lines.append(
             "align: only what changed since the last run of this series is exchanged; each side learns how many of the"

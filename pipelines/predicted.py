@@ -30,13 +30,19 @@ _TRAIN_TRANSFERS = 0.25  # the part of a pass's computing that is transfers, not
 Predicted = dict[str, dict[str, float | int]]
 
 
-def predict(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE) -> Predicted:
-    """Seconds, and bytes both ways, of each stage of a job."""
-    sizes = asked.sizes(job, catalogues)
-    sent = sum(cost.sent for cost in psi.predict(sizes, job.align.learns, asked.short_side(job, catalogues)).values())
-    keys = sum(sizes.values())
+def predict(
+    job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE, *, ahead: bool = False
+) -> Predicted:
+    """Seconds, and bytes both ways, of each stage of a job. `ahead`: the long list of the alignment lies ready.
+
+    Of several keys each is counted as if no earlier one had matched anything.
+    """
+    sizes, short = asked.sizes(job, catalogues), asked.short_side(job, catalogues)
+    tried = asked.keys_tried(job, catalogues)
+    sent = tried * sum(cost.sent for cost in psi.predict(sizes, job.align.learns, short).values())
+    keys = tried * (sum(sizes.values()) + (sizes[short] if short else 0)) - (max(sizes.values()) if ahead else 0)
     computing = keys / speed.multiplications + keys * _KEY_SECONDS + _ALIGN_SECONDS
-    found: Predicted = {"align": {"seconds": computing + _line(speed, sent, _ALIGN_ROUNDS), "bytes": sent}}
+    found: Predicted = {"align": {"seconds": computing + _line(speed, sent, tried * _ALIGN_ROUNDS), "bytes": sent}}
     rows = asked.row_bound(job, catalogues)
     if job.analyse:
         works = [asked.work(job, item, catalogues, rows) for item in job.analyse]

@@ -33,7 +33,7 @@ from pipelines.live import Live
 from pipelines.progress import Progress
 from pipelines.tables import catalogue, content_digest, identifiers, table_spec, table_stamp
 
-__all__ = ["AHEAD", "prepare", "prepare_text", "take"]
+__all__ = ["AHEAD", "prepare", "prepare_text", "ready", "take"]
 
 AHEAD = "ahead"  # folder of a run: the list it has taken
 _LIST, _ABOUT = "list", "about.json"
@@ -121,6 +121,12 @@ def _make(home: Home, peer: str, shown: Table, folder: Path, progress: Progress)
     sync_folder(folder.parent)
     progress.end(f"{facts.count} keys")
     return about
+
+
+def ready(home: Home, peer: str, shown: Table) -> bool:
+    """Whether a list of our table lies there that the next run with this peer can take."""
+    about = _about(_place(home, peer, shown)) if shown.key else None
+    return about is not None and about["stamp"] == table_stamp(home, shown.name)
 
 
 def take(live: Live, shown: Table, duplicates: str) -> psi.Store | None:

@@ -22,7 +22,7 @@ __all__ = ["cancel", "plan", "query", "query_stdin", "report", "run", "runs", "s
 def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     """`tally plan`: what would happen; nothing runs and nothing is decided."""
     from party.policy import decide
-    from pipelines import asked, calibration
+    from pipelines import asked, calibration, prepared
     from pipelines.link import dial
     from pipelines.predicted import predict
     from pipelines.spec import read_job
@@ -40,6 +40,11 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     catalogues = known[job.parties[0]], known[job.parties[1]]
     request = asked.request(job, catalogues)
     speed = calibration.known(home, peer)
+    shown = known[home.party.name].table(dict(job.align.tables)[home.party.name])
+    ahead = asked.short_side(job, catalogues) == peer and shown is not None and prepared.ready(home, peer, shown)
+    explained = asked.explain(job, catalogues)
+    if ahead:
+        explained.append("align: our list lies ready, made ahead")
     ours = decide(home.policy.towards(peer), home.party.name, peer, request)
     granted = {(table.name, column.name): column.grants for table in known[peer].tables for column in table.columns}
     theirs = sorted(
@@ -51,8 +56,8 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         "job": job.name,
         "peer": peer,
         "stages": [name for name in ("align", "analyse", "train", "score") if getattr(job, name)],
-        "explain": asked.explain(job, catalogues),
-        "predicted": predict(job, catalogues, speed),
+        "explain": explained,
+        "predicted": predict(job, catalogues, speed, ahead=ahead),
         "calibrated": {"machine": speed.since, "link": speed.link_since},
         "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
         "missing": {home.party.name: list(ours), peer: theirs},

@@ -13,6 +13,7 @@ from kernels import curve25519
 from party.errors import DataError, PolicyRefused, TallyError, UsageError
 from pipelines import prepared, stages
 from pipelines.progress import Progress
+from tests.e2e.homes import expect, tally
 from tests.pipelines.two_homes import TABLES, TwoHomes
 
 JOB = "version: 1\nname: shared\npeer: telco\nalign: {bank: customers, telco: subscribers, learns: both}\n"
@@ -324,3 +325,30 @@ def test_an_unchanged_table_is_not_read_again_for_its_digest(make: Any, monkeypa
     assert len(read) == 3
     pair.fill("telco", {"id": keys(LONG, 1)})
     assert tables.content_digest(home, "subscribers") != young and len(read) == 4
+
+
+def test_the_plan_of_the_long_side_knows_that_its_list_lies_ready(make: Any) -> None:
+    from pipelines import verbs_run
+
+    pair = make("bank")
+    path = pair.homes["bank"] / "job.yaml"
+    path.write_text(JOB)
+    with pair.linked():
+        pass
+    before = verbs_run.plan(pair.homes["bank"], path, offline=True)
+    assert any("`tally prepare telco customers`" in line for line in before["explain"])
+    prepare(pair, "bank")
+    after = verbs_run.plan(pair.homes["bank"], path, offline=True)
+    assert any("lies ready" in line for line in after["explain"])
+    assert after["predicted"]["align"]["seconds"] < before["predicted"]["align"]["seconds"]
+    assert after["predicted"]["align"]["bytes"] == before["predicted"]["align"]["bytes"]
+
+
+def test_through_the_installed_command(make: Any) -> None:
+    pair = make("telco")
+    said = expect(tally(pair.homes["telco"], "prepare", "bank", "subscribers"))
+    assert said.stdout.startswith(f"{LONG} keys of telco.subscribers lie ready") and "prepare: done" in said.stderr
+    again = expect(tally(pair.homes["telco"], "prepare", "bank", "subscribers", "--json")).json
+    assert not again["made"] and again["keys"] == LONG
+    wrong = expect(tally(pair.homes["telco"], "prepare", "bank", "subscriber", "--json"), 2).json
+    assert "subscribers" in wrong["error"]["hint"]
