@@ -22,17 +22,32 @@ class Cost:
     rounds: int
 
 
-def predict(sizes: Mapping[str, int], learns: str = "both", short: str | None = None) -> dict[str, Cost]:
+def predict(
+    sizes: Mapping[str, int],
+    learns: str = "both",
+    short: str | None = None,
+    *,
+    multiple: int | None = None,
+    keep: str | None = None,
+) -> dict[str, Cost]:
     """Costs of a successful alignment on one key for two parties with lists of these lengths; `short`: the party with
-    the short list in the unbalanced form.
+    the short list in the unbalanced form; `multiple`: how many keys match, where multiplicities are told of them.
 
-    Heartbeats and the comparison of transcripts at the stage's end are left out, and so are multiplicities.
+    Heartbeats and the comparison of transcripts at the stage's end are left out.
     """
     first, second = sizes.items()
-    both = ((first, second), (second, first))
-    if short is not None:
-        return {us[0]: _unbalanced(us[1], peer[1], learns, us[0] == short) for us, peer in both}
-    return {us[0]: _side(us, peer, learns) for us, peer in both}
+    found = {}
+    for us, peer in ((first, second), (second, first)):
+        side = _side(us, peer, learns) if short is None else _unbalanced(us[1], peer[1], learns, us[0] == short)
+        found[us[0]] = _after(side, multiple or 0, us[0] == keep)
+    return found
+
+
+def _after(side: Cost, multiple: int, keeps: bool) -> Cost:
+    """With what follows step 8."""
+    chunks = _chunks(multiple)  # swapped one by one
+    sent = 4 * multiple + (_FRAME + 4) * chunks + (_FRAME + 8) * keeps
+    return Cost(side.sent + sent, side.messages + chunks + keeps, side.rounds + chunks)
 
 
 def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,9 @@ def test_a_list_made_ahead_is_used_once_and_then_destroyed(
     again = prepare(pair, long)
     assert not again["made"] and "already" in prepared.prepare_text(again)
     assert len(drawn) == 1 and len(lists(pair, long)) == 1
+    for path in (pair.homes[long] / "state" / "prepared").rglob("*"):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+        assert path.is_dir() or (b"k399" not in path.read_bytes() and drawn[0] not in path.read_bytes())
     for place in range(2):
         run = pair.run(JOB, new=True)
         assert run["rows"] == COMMON

@@ -9,13 +9,18 @@ from typing import Any
 
 from party.channel import Channel
 from party.guard import Guard
-from party.message import Message
-from psi import Alignment, Identifiers, Joined, Means, MemoryStore, Store, Terms, from_items, match, request
+from party.message import Message, _specs
+from psi import Alignment, Identifiers, Joined, Means, MemoryStore, Store, Terms, from_items, match, messages, request
 from tests.support import Ledger, channels, run_pair
 
 SALT = bytes(range(32))
 LISTS_BEGIN = hashlib.sha256(b"tallystick/v1/psi/list/" + (2).to_bytes(4, "little") + b"r1").digest()  # of run r1
 KEYS = {"bank": ("customers", (("phone",),)), "telco": ("subscribers", (("msisdn",),))}
+
+# A message's limits are read at its first use and kept: not while a test makes chunks small.
+for _kind in vars(messages).values():
+    if isinstance(_kind, type) and issubclass(_kind, Message) and _kind is not Message:
+        _specs(_kind)
 
 
 def ids(values: Iterable[int]) -> Identifiers:

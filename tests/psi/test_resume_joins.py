@@ -18,7 +18,7 @@ from kernels import curve25519
 from party.errors import PeerError, PolicyRefused
 from party.guard import Guard
 from party.message import Message, encode
-from psi import Alignment, Joined, Means, MemoryStore, Terms, align, prepare_ahead, request
+from psi import Alignment, Joined, Means, MemoryStore, Terms, align, predict, prepare_ahead, request
 from psi.messages import (
     Bitmap,
     Enough,
@@ -83,7 +83,7 @@ class Case:
         self, change: Callable[[int, Message], Message] = lambda _, message: message, closed: str | None = None
     ) -> list[Any]:
         """Once, over what is kept."""
-        pair, multiple = channels(), "all" in self.duplicates
+        self.pair, multiple = channels(), "all" in self.duplicates
         self.sent, self.ledgers = [[], []], [Ledger(), Ledger()]
 
         def side(place: int) -> Callable[[], Alignment]:
@@ -92,7 +92,7 @@ class Case:
                 self.sent[place].append(changed)
                 return changed
 
-            end: Any = Tampered(pair[place], tamper)
+            end: Any = Tampered(self.pair[place], tamper)
             tables = {name: (table, keys[: len(self.keys)]) for name, (table, keys) in TWO.items()}
             openings = request(Joined(tables, self.learns, self.keep, multiple)).openings
             allowed = [opening for opening in openings if place == 1 or opening.what != closed]
@@ -102,7 +102,7 @@ class Case:
             means = Means(self.stores[place], self.ahead if place == 1 else None)
             return lambda: align(mine, end, guard, terms, means)
 
-        return list(both_ends(side(0), side(1), *pair))
+        return list(both_ends(side(0), side(1), *self.pair))
 
     def check(self, outcomes: list[Any]) -> None:
         """As a plain join has it."""
@@ -327,3 +327,17 @@ def test_each_key_has_a_scalar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     lists = [message.points.tobytes() for sent in case.sent for message in sent if isinstance(message, Masked)]
     points = [one[at : at + 32] for one in lists for at in range(0, len(one), 32)]
     assert len(set(points)) == len(points)
+
+
+@pytest.mark.parametrize("keep", [None, "bank", "telco"])
+@pytest.mark.parametrize("small", [None, "bank"])
+@pytest.mark.parametrize("multiple", [False, True])
+def test_predicted_cost_of_a_join_equals_counted_cost(keep: str | None, small: str | None, multiple: bool) -> None:
+    case = Case(small, keep, ("all", "all") if multiple else ("first", "first"), keys=BOTH_KEYS[:1])
+    outcomes = case.go()
+    lengths = {"bank": outcomes[0].ours, "telco": outcomes[1].ours}
+    found = predict(lengths, "both", small, multiple=outcomes[0].count if multiple else None, keep=keep)
+    assert [cost.sent for cost in found.values()] == [channel.counters.sent for channel in case.pair]
+    assert [cost.messages for cost in found.values()] == [channel.counters.messages_sent for channel in case.pair]
+    assert [cost.rounds for cost in found.values()] == [channel.counters.rounds for channel in case.pair]
+    assert (outcomes[0].count or 0) > SMALL  # so that there are several chunks
