@@ -195,7 +195,7 @@ def finish(live: Live) -> dict[str, Any]:
     replace_file(live.state.folder / "result.json", content)
     live.ledger.append("result", run=live.state.run, sha256=hashlib.sha256(content).hexdigest(), peer=live.peer)
     live.state.update(status="done", stage="done", ended=time.time())
-    live.state.forget("psi", AHEAD, "passes", "progress.json")
+    live.state.forget("psi", AHEAD, "passes", "progress.json", ".*.npz.*")
     return result
 
 

@@ -46,8 +46,10 @@ def align(live: Live) -> None:
             raise InternalError("the alignment of this run is gone from its folder", hint="run again with --new")
         live.alignment = alignments.from_arrays(stored)
         live.prepared = (live.state.folder / prepared.AHEAD).exists()
+        if (live.state.folder / "psi").exists():
+            _store(live).wipe()  # interrupted just before it was
         if (series := alignments.series(live)) is not None:
-            series.promote(live.state.run)  # interrupted just before it was
+            series.promote(live.state.run)
         return
     held = None if live.realign or stored is not None else alignments.load(live)
     offer = Offer(held.digest if held else bytes(32))
@@ -62,7 +64,7 @@ def align(live: Live) -> None:
     mine, other = (_shown(live, catalogue) for catalogue in live.catalogues[:: 1 if live.index == 0 else -1])
     keys, terms = identifiers(live.home, mine, live.job.align.duplicates), _terms(live, mine, other)
     ahead = prepared.take(live, mine, keys[0].duplicates) if terms.small == live.peer else None
-    store = psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
+    store = _store(live)
     means, series = psi.Means(store, ahead, live.progress.step), alignments.series(live)
     found = psi.align(keys, live.channel, live.guard, terms, means, series)
     live.alignment, live.prepared = found, ahead is not None
@@ -74,6 +76,11 @@ def align(live: Live) -> None:
     if series is not None:
         series.promote(live.state.run)
     alignments.keep(live, found)
+
+
+def _store(live: Live) -> psi.SealedStore:
+    """What this run's alignment keeps until both sides have it."""
+    return psi.SealedStore(live.state.folder / "psi", live.home.state / "psi.key", live.state.run)
 
 
 def _terms(live: Live, mine: Table, other: Table) -> psi.Terms:

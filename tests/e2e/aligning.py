@@ -47,7 +47,7 @@ class Field:
     def copy(self, to: Path) -> Pair:
         for name in TABLES:
             shutil.copytree(self.folder / name, to / name)
-        self.proxy.records, self.proxy.at, self.proxy.after = 0, None, None
+        self.proxy.bytes = 0
         return Pair(to / "bank", to / "telco", self.port)
 
 

@@ -17,6 +17,7 @@ class Proxy:
         self.at = at
         self.after = after
         self.records = 0
+        self.bytes = 0
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.listening = int(self._listener.getsockname()[1])
@@ -42,7 +43,7 @@ class Proxy:
                 body = self._exactly(source, int.from_bytes(header[3:5], "big"))
                 sink.sendall(header + body)
                 if header[0] == APPLICATION_DATA:
-                    self._count()
+                    self._count(len(body))
         except OSError:
             pass
         finally:
@@ -52,8 +53,9 @@ class Proxy:
                 except OSError:
                     pass
 
-    def _count(self) -> None:
+    def _count(self, length: int) -> None:
         with self._lock:
+            self.bytes += length
             self.records += 1
             due = self.after if self.records == self.at else None
         if due is not None:
