@@ -18,7 +18,9 @@ typedef unsigned __int128 u128;
 
 #if defined(__GNUC__)
 #define HIDDEN __attribute__((visibility("hidden")))
+#define ONCE __attribute__((noinline)) /* long code that is called seldom enough: one copy of it compiles in a third */
 #else
+#define ONCE
 #define HIDDEN
 #endif
 

@@ -15,7 +15,7 @@
 typedef struct { wide x, z; } projective;
 
 /* RFC 7748 section 5, the doubling half of a step: A = x + z and B = x - z are given */
-FAST static inline void doubled(projective *out, const tight *a, const tight *b)
+FAST ONCE static void doubled(projective *out, const tight *a, const tight *b)
 {
     wide aa_wide, bb_wide, e_wide, sum_wide;
     tight aa, bb, e, sum;
@@ -110,7 +110,7 @@ FAST static void choices_of(u8 choices[STEPS + 1], const u8 *scalars, size_t cou
     }
 }
 
-FAST static inline void times(tight *out, const tight *a, const tight *b)
+FAST ONCE static void times(tight *out, const tight *a, const tight *b)
 {
     wide product;
     multiply(&product, a, b);
@@ -119,7 +119,7 @@ FAST static inline void times(tight *out, const tight *a, const tight *b)
 
 #define TOGETHER 4 /* vectors whose powers run side by side, to hide the latency of one chain */
 
-FAST static inline void square_all(tight *to, const tight *from, int turns, size_t count)
+FAST ONCE static void square_all(tight *to, const tight *from, int turns, size_t count)
 {
     for (size_t k = 0; k < count; k++)
         to[k] = from[k];
@@ -131,7 +131,7 @@ FAST static inline void square_all(tight *to, const tight *from, int turns, size
         }
 }
 
-FAST static inline void times_all(tight *to, const tight *a, const tight *b, size_t count)
+FAST ONCE static void times_all(tight *to, const tight *a, const tight *b, size_t count)
 {
     for (size_t k = 0; k < count; k++)
         times(&to[k], &a[k], &b[k]);
@@ -188,7 +188,7 @@ FAST static void load_points(tight *x, const u8 *points, size_t count)
     load(x, &raw);
 }
 
-FAST static void unload_frozen(lanes51 *raw, const tight *x)
+FAST ONCE static void unload_frozen(lanes51 *raw, const tight *x)
 {
     unload(raw, x);
     for (size_t lane = 0; lane < LANES; lane++) {
