@@ -279,7 +279,7 @@ def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_changed_word_about_the_series(tmp_path: Path, no_sync: None) -> None:
-    counts = held_words(tmp_path, 150, 5)
+    counts = held_words(tmp_path, 150, 15)
     assert min(counts[name] for name in ("breach", "refused by them", "aligned")) > 5
 
 
