@@ -33,7 +33,7 @@ from pipelines.live import Live
 from pipelines.progress import Progress
 from pipelines.tables import catalogue, content_digest, identifiers, table_spec, table_stamp
 
-__all__ = ["AHEAD", "prepare", "prepare_text", "ready", "take"]
+__all__ = ["AHEAD", "prepare", "prepare_text", "ready", "take", "wipe"]
 
 AHEAD = "ahead"  # folder of a run: the list it has taken
 _LIST, _ABOUT = "list", "about.json"
@@ -147,6 +147,13 @@ def take(live: Live, shown: Table, duplicates: str) -> psi.Store | None:
     live.progress.note(f"a list made ahead was destroyed: {wrong}")
     live.ledger.append("prepared", run=live.state.run, peer=live.peer, table=shown.name, used=f"destroyed: {wrong}")
     return None
+
+
+def wipe(live: Live) -> None:
+    """Both sides have the alignment: the secrets of the list that this run has taken, if any, are overwritten."""
+    folder = live.state.folder / AHEAD / _LIST
+    if folder.exists():
+        psi.SealedStore(folder, live.home.state / "psi.key", "").wipe()
 
 
 def _claimed(live: Live, shown: Table, duplicates: str, held: Path) -> bool:

@@ -48,6 +48,7 @@ def align(live: Live) -> None:
         live.prepared = (live.state.folder / prepared.AHEAD).exists()
         if (live.state.folder / "psi").exists():
             _store(live).wipe()  # interrupted just before it was
+        prepared.wipe(live)
         if (series := alignments.series(live)) is not None:
             series.promote(live.state.run)
         return
@@ -71,8 +72,7 @@ def align(live: Live) -> None:
     live.state.put_arrays("alignment", alignments.to_arrays(found))
     live.kept("align")
     store.wipe()
-    if ahead is not None:
-        ahead.wipe()
+    prepared.wipe(live)
     if series is not None:
         series.promote(live.state.run)
     alignments.keep(live, found)

@@ -143,6 +143,23 @@ class Cut(Exception):
 PLACES = ["taken, not looked at", "looked at", "on its way", "both have it"]
 
 
+def test_a_run_that_broke_behind_its_alignment_overwrites_the_secrets_first(make: Any) -> None:
+    pair = make("telco")
+    prepare(pair, "telco")
+    wipe = prepared.wipe
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TallyError):
+        patch.setattr(stages.prepared, "wipe", lambda live: (_ for _ in ()).throw(Cut))
+        pair.run(JOB)
+    assert secret_files(pair, "telco")
+    left: list[bool] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            stages.prepared, "wipe", lambda live: (wipe(live), left.append(bool(secret_files(pair, live.us))))
+        )
+        pair.run(JOB)
+    assert left and not any(left)
+
+
 def killed_at(place: str, patch: pytest.MonkeyPatch, long: str) -> None:
     """The long side dies there."""
 
