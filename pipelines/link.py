@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import FrameType
@@ -63,6 +64,7 @@ class Link:
     shared: dict[str, Any] = field(default_factory=dict)  # joint keys, made once a connection
     noted: TallyError | None = None  # the error that the ledger has already
     read_at: tuple[int, ...] = ()  # states of our files when they were last compared
+    restore: Callable[[], None] = field(default=lambda: None, repr=False)  # puts signal handlers back
 
     @property
     def peer(self) -> str:
@@ -146,6 +148,7 @@ class Link:
                 if error is not self.noted:  # outside of a run: what came was no proposal, or one that nobody may make
                     _note(self.ledger, self.peer, self.channel.stage_name, known)
         finally:
+            self.restore()
             self.ledger.close()
 
 
@@ -212,29 +215,39 @@ def answer(home: Home, sock: socket.socket) -> Link:
 
 def _greeted(home: Home, channel: Channel, ledger: Ledger, ours: Catalogue) -> Link:
     began = time.perf_counter()
-    interruptible(channel)
+    restore = interruptible(channel)
     try:
         with channel.stage("connect"):
             hello = agreement.greet(channel, version("tallystick"))
             theirs = agreement.exchange_catalogues(channel, ours)
             keep_catalogue(home, theirs)
     except TallyError as error:
+        restore()
         channel.abort(error)
         _note(ledger, channel.peer, "connect", error)
         ledger.close()
         raise
-    return Link(home, channel, ledger, ours, theirs, hello, time.perf_counter() - began)
+    link = Link(home, channel, ledger, ours, theirs, hello, time.perf_counter() - began)
+    link.restore = restore
+    return link
 
 
-def interruptible(channel: Channel) -> None:
-    """SIGTERM and SIGINT end the run on both sides; a second signal ends this process at once."""
+def interruptible(channel: Channel) -> Callable[[], None]:
+    """SIGTERM and SIGINT end the run on both sides; a second signal ends this process at once. What is returned puts
+    the handlers back that were there before."""
     if threading.current_thread() is not threading.main_thread():
-        return
+        return lambda: None
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def stop(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         channel.interrupt(Interrupted(f"{channel.us} stopped by {signal.Signals(number).name}", party=channel.us))
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    return restore

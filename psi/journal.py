@@ -15,6 +15,7 @@ import contextlib
 import os
 import secrets
 import struct
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -91,6 +92,7 @@ class SealedJournal:
         self._unsynced = True
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            self._release = weakref.finalize(self, os.close, self._file)  # a journal that is forgotten holds no file
             self._end = self._scan()
             os.ftruncate(self._file, self._end)
         except OSError as error:
@@ -136,9 +138,7 @@ class SealedJournal:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._release()
 
     def _open(self, entry: int, part: int) -> bytes:
         at, length = self._places[entry][part]

@@ -72,6 +72,11 @@ def refused(answer: Answer, code: int, *words: str) -> dict[str, Any]:
     return error
 
 
+def told(home: Path) -> None:
+    """The service's worker is done with the run: stopped now, it would write that it was."""
+    wait_until(lambda: any(event == "abort" for event, _ in events(home)), 20, "the other ledger to be written")
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
@@ -123,6 +128,7 @@ def test_our_policy_is_exit_3_and_both_ledgers_say_so(pair: Pair) -> None:
     change(pair.bank / "policy.yaml", "customers.v: [aggregate]", "customers.v: [filter]")
     with pair.served():
         error = refused(run(pair), 3, "customers.v", "aggregate")
+        told(pair.telco)
     assert error["party"] == "bank"
     for home in (pair.bank, pair.telco):
         assert any(event == "refused" for event, _ in events(home)[-3:])
@@ -141,6 +147,7 @@ def test_the_peers_policy_is_exit_4_and_both_ledgers_say_so(pair: Pair, old: str
     change(pair.telco / "policy.yaml", old, new)
     with pair.served():
         error = refused(run(pair), 4, word)
+        told(pair.telco)
     assert error["party"] == "telco"
     for home in (pair.bank, pair.telco):
         assert any(event == "refused" for event, _ in events(home)[-3:])
