@@ -71,14 +71,12 @@ static inline void unpack_point(u64 x[5], const u8 *bytes) /* bit 255 ignored, a
 
 static inline void freeze(u64 x[5]) /* limbs < 2^63 to the number below p, limbs < 2^51 */
 {
-    for (int pass = 0; pass < 2; pass++) {
-        for (int i = 0; i < 4; i++) {
-            x[i + 1] += x[i] >> 51;
-            x[i] &= MASK51;
-        }
-        x[0] += 19 * (x[4] >> 51);
-        x[4] &= MASK51;
-    } /* x < 2^255 now */
+    for (int i = 0; i < 4; i++) {
+        x[i + 1] += x[i] >> 51;
+        x[i] &= MASK51;
+    }
+    x[0] += 19 * (x[4] >> 51);
+    x[4] &= MASK51; /* x < 2^255 + 2^17 now: below 2 p */
     u64 over = (x[0] + 19) >> 51; /* becomes 1 when x >= p */
     for (int i = 1; i < 5; i++)
         over = (x[i] + over) >> 51;

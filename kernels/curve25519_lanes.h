@@ -15,7 +15,7 @@
 typedef struct { wide x, z; } projective;
 
 /* RFC 7748 section 5, the doubling half of a step: A = x + z and B = x - z are given */
-FAST ONCE static void doubled(projective *out, const tight *a, const tight *b)
+FAST static inline void doubled(projective *out, const tight *a, const tight *b)
 {
     wide aa_wide, bb_wide, e_wide, sum_wide;
     tight aa, bb, e, sum;
@@ -42,13 +42,12 @@ FAST static inline void sum_and_difference(tight *a, tight *b, const projective 
 
 /* X and Z of scalar times u for every lane. `two` is the point doubled last, `sum` the other of the ladder's pair.
  * Which of them is doubled next is a choice of operands: the addition half is the same either way up to a sign
- * that its square loses, so nothing is ever swapped. The halves of a step do not need each other: their operations
- * alternate, so that one's latencies pass behind the other's work. */
+ * that its square loses, so nothing is ever swapped. */
 FAST static void ladder(tight *x, tight *z, const tight *u, const u8 *choices)
 {
     projective two, sum;
-    wide da, cb, plus, minus, aa_wide, bb_wide, e_wide;
-    tight a, b, c, d, t, aa, bb, e;
+    wide da, cb, plus, minus;
+    tight a, b, c, d, plus_tight, minus_tight;
     widen(&sum.x, u);
     small(&sum.z, 1);
     sum_and_difference(&a, &b, &sum);
@@ -57,27 +56,18 @@ FAST static void ladder(tight *x, tight *z, const tight *u, const u8 *choices)
         sum_and_difference(&a, &b, &two);
         sum_and_difference(&c, &d, &sum);
         multiply(&da, &d, &a);
-        choose(&a, &c, choices[i]); /* from here on a and b are the point's to be doubled */
         multiply(&cb, &c, &b);
-        choose(&b, &d, choices[i]);
-        square(&aa_wide, &a);
-        square(&bb_wide, &b);
         add(&plus, &da, &cb);
         subtract(&minus, &da, &cb);
-        carry(&a, &plus);
-        carry(&b, &minus);
-        subtract(&e_wide, &aa_wide, &bb_wide);
-        carry(&aa, &aa_wide);
-        carry(&bb, &bb_wide);
-        carry(&e, &e_wide);
-        square(&minus, &b);
-        multiply(&two.x, &aa, &bb);
-        scaled(&e_wide, &e, &aa); /* AA + a24 E */
-        carry(&t, &minus);
-        carry(&bb, &e_wide);
-        square(&sum.x, &a);
-        multiply(&sum.z, &t, u);
-        multiply(&two.z, &e, &bb);
+        carry(&plus_tight, &plus);
+        carry(&minus_tight, &minus);
+        square(&sum.x, &plus_tight);
+        square(&minus, &minus_tight);
+        carry(&minus_tight, &minus);
+        multiply(&sum.z, &minus_tight, u);
+        choose(&a, &c, choices[i]);
+        choose(&b, &d, choices[i]);
+        doubled(&two, &a, &b);
     }
     sum_and_difference(&a, &b, &two);
     sum_and_difference(&c, &d, &sum);
@@ -352,6 +342,13 @@ FAST static void probe(int operation, u64 *out, const u64 *in, size_t n)
     wide ab, cd;
     for (size_t i = 0; i < n; i++) {
         memcpy(x, in + i * 4 * (sizeof result / sizeof(u64)), sizeof x);
+        if (operation == 5) { /* out of the variant's limbs, to the number below p, and back */
+            lanes51 raw;
+            unload_frozen(&raw, &x[0]);
+            load(&result, &raw);
+            memcpy(out + i * (sizeof result / sizeof(u64)), &result, sizeof result);
+            continue;
+        }
         multiply(&cd, &x[2], &x[3]);
         if (operation == 1)
             square(&ab, &x[0]);

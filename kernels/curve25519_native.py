@@ -73,7 +73,8 @@ def hash_to_curve(variant: str, data: Points, offsets: Offsets, tag: bytes) -> P
 def probe(variant: str, operation: int, limbs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Field operations on raw limbs, for tests: uint64 (n, 4, limbs, lanes) -> (n, limbs, lanes).
 
-    Operations on elements a, b, c, d: 0 a b; 1 a^2; 2 a b + c d; 3 a b - c d; 4 121665 a + b.
+    Operations on elements a, b, c, d: 0 a b; 1 a^2; 2 a b + c d; 3 a b - c d; 4 121665 a + b;
+    5 a as the number below p (out of the limbs, frozen, and back).
     """
     code = _VARIANTS.index(variant)
     count, width = divmod(int(_library().curve25519_variant(code)), 65536)

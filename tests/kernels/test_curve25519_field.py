@@ -13,7 +13,7 @@ from kernels import curve25519, curve25519_native
 
 P = 2**255 - 19
 PLACES = {5: [51 * i for i in range(5)], 10: [(51 * i + 1) // 2 for i in range(10)]}
-MULTIPLY, SQUARE, ADD, SUBTRACT, SCALED = range(5)
+MULTIPLY, SQUARE, ADD, SUBTRACT, SCALED, FREEZE = range(6)
 
 pytestmark = pytest.mark.skipif(not curve25519.variants(), reason="kernels/_curve25519*.so is not built")
 
@@ -104,6 +104,23 @@ def test_differences_of_the_largest_and_the_smallest_do_not_wrap(variant: str) -
     got = numbers(curve25519_native.probe(variant, SUBTRACT, limbs))
     assert {(value + largest**2) % P for value in got[0]} == {0}
     assert {(value - largest**2) % P for value in got[1]} == {0}
+
+
+@pytest.mark.parametrize("variant", curve25519.variants())
+def test_every_spelling_of_a_number_freezes_to_the_one_below_p(variant: str) -> None:
+    limbs = extremes(variant, 400)
+    places, top = PLACES[limbs.shape[2]], most(variant)
+    edges = [k * P + d for k in (0, 1, 2) for d in (-2, -1, 0, 1, 18, 19, 20) if 0 <= k * P + d < 2**256]
+    for row, value in enumerate(edges, start=200):  # the highest limb takes what is left
+        spelt = [value >> low & (1 << high - low) - 1 for low, high in zip(places, [*places[1:], 256], strict=True)]
+        limbs[row, 0] = np.array(spelt, dtype=np.uint64)[:, None]
+    full = np.array([(1 << high - low) - 1 for low, high in zip(places, [*places[1:], 255], strict=True)], np.uint64)
+    for row, over in enumerate(range(0, 80), start=300):  # all bits set, and a little more below or above
+        limbs[row, 0] = full[:, None]
+        limbs[row, 0, over % len(full)] = np.minimum(full + np.uint64(over // len(full)), top)[over % len(full)]
+    got = numbers(curve25519_native.probe(variant, FREEZE, limbs))
+    for row, (values, frozen) in enumerate(zip(numbers(limbs[:, 0]), got, strict=True)):
+        assert frozen == [value % P for value in values], row
 
 
 def test_a_probe_of_another_shape_is_refused() -> None:
