@@ -166,6 +166,30 @@ def test_one_bad_point_at_every_place_is_noticed_and_spoils_no_other(kernel: cur
 
 
 @every_kernel
+def test_zeros_in_every_other_lane_spoil_none_between_them(kernel: curve25519.Kernel, library: Any) -> None:
+    scalar, points, expected = library
+    for start in (0, 1):
+        some, right = points[-521:].copy(), expected[-521:].copy()
+        some[start::2], right[start::2] = 0, 0
+        got = kernel.multiply_checked(scalar, some)
+        assert np.array_equal(got.points, right) and not got.nonzero
+
+
+@pytest.mark.parametrize("operation", ["map", "product"])
+def test_outputs_look_random(operation: str) -> None:
+    """No repeats, every bit below the highest about half the time, as many bits apart as chance has it."""
+    count = 20_000 if curve25519.variants() else 1_000
+    points = curve25519.hash_to_curve(*curve25519.pack([b"%07d" % i for i in range(count)]), b"statistics")
+    if operation == "product":
+        points = curve25519.multiply(curve25519.random_scalar(), points)
+    assert len(np.unique(points, axis=0)) == count
+    bits = np.unpackbits(points, axis=1, bitorder="little")[:, :255]
+    assert (np.abs(bits.mean(axis=0) - 0.5) < 6 * 0.5 / np.sqrt(count)).all()
+    apart = (bits[1:] != bits[:-1]).sum(axis=1)  # of neighbours, whose items differ in a digit
+    assert abs(apart.mean() - 255 / 2) < 6 * np.sqrt(255) / 2 / np.sqrt(count / 2)
+
+
+@every_kernel
 def test_the_fixed_bits_of_a_scalar_do_not_matter(kernel: curve25519.Kernel, library: Any) -> None:
     scalar, points, expected = library
     raw = bytearray(scalar)
