@@ -7,7 +7,7 @@ from dataclasses import astuple
 from typing import Any
 
 import vfl
-from kernels import curve25519, native, ntt
+from kernels import curve25519, digest, native, ntt
 from pipelines.live import Live
 
 __all__ = ["alignment_lines", "hidden_text", "kernels", "make", "printable", "rows_text", "table_text", "text"]
@@ -16,7 +16,8 @@ __all__ = ["alignment_lines", "hidden_text", "kernels", "make", "printable", "ro
 def kernels() -> str:
     """Which kernels compute here."""
     variants = ntt.variants()
-    return f"{curve25519.active()}; {native.active('ntt', variants[-1] if variants else None)}"
+    transforms = native.active("ntt", variants[-1] if variants else None)
+    return f"{curve25519.active()}; {digest.active()}; {transforms}"
 
 
 def make(live: Live) -> dict[str, Any]:

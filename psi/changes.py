@@ -8,16 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels import digest
-from party.errors import DataError
 from psi.identifiers import Batch, Counts
 from psi.known import IDENTITY, Known
-from psi.masking import Source
+from psi.masking import Source, repeated_keys
 from psi.messages import CHUNK
 from psi.rows import Bytes2D, Rows
 
 __all__ = ["Added", "Changes", "find_changes", "identities"]
-
-_FIRST_NAMED = 5
 
 
 def identities(key: bytes, batch: Batch) -> Bytes2D:
@@ -87,19 +84,12 @@ def find_changes(identifiers: Source, known: Known, key: bytes) -> Changes:
     repeated = np.flatnonzero(rows[places] != numbers)
     repeats = np.column_stack([rows[places[repeated]], numbers[repeated]])
     if identifiers.duplicates == "error" and len(repeats):
-        named = ", ".join(str(row) for row in np.sort(repeats[:, 1])[:_FIRST_NAMED])
-        raise DataError(
-            f"{len(repeats)} rows repeat the key of an earlier row (row numbers from 0: {named}"
-            f"{', ...' if len(repeats) > _FIRST_NAMED else ''})",
-            stage="align",
-            hint="remove them, or set `duplicates: first` to let the first row stand for all, or `all` to join each",
-        )
-    alive = np.zeros(known.next_ours, dtype=np.bool_)
-    alive[known.ours.places] = True
+        raise repeated_keys(len(repeats), repeats[:, 1].tolist())
     counts = identifiers.counts
+    there_before = np.sort(known.ours.places)
     return Changes(
         rows,
-        np.flatnonzero(alive & (rows < 0)),
+        there_before[rows[there_before] < 0].astype(np.int64),
         repeats,
         Added(identifiers, parts, found),
         counts.total,

@@ -53,12 +53,36 @@ def _after(side: Cost, multiple: int, keeps: bool) -> Cost:
 def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:
     ours, theirs = us[1], peer[1]
     out, back = _chunks(ours), _chunks(theirs)
-    bodies = [36 + 36, 8 + 36 + 8 + 8, *[4] * out, 36]  # steps 1, 2, 3 without points, 8
+    bodies = [36 + 36, 8 + 36 + 8 + 8, *[4] * out]  # steps 1, 2, 3 without points
     content = 32 * ours
-    rounds = 3 + sum(out > (place + AHEAD - 1 if place else 0) for place in range(back))  # and steps 1, 2, 8
-    if receives_tags(us, peer, learns):
-        bodies.append(1)  # step 5
+    rounds = 2 + sum(out > (place + AHEAD - 1 if place else 0) for place in range(back))  # settings, lengths, points
+    receiver = receives_tags(us, peer, learns)
+    if receiver:
         rounds += out > (back + AHEAD - 1 if back else 0)  # waits for the commitment
+    else:
+        bodies += [36, *[8] * back]  # step 4 without tags
+        content += theirs * tag_width(ours, theirs)
+    return _revealed(receiver, learns, theirs, Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds))
+
+
+def _unbalanced(ours: int, theirs: int, learns: str, short: bool) -> Cost:
+    out, back = _chunks(ours), _chunks(theirs)
+    bodies = [36 + 36, 8 + 36 + 8 + 8]  # steps 1, 2
+    if short:
+        bodies += [4] * out  # step 3 without points
+        content, rounds = 32 * ours, 2 + (1 if out else 0)  # settings, lengths; tags or the commitment
+    else:
+        bodies += [36, *[8] * out, 36, *[4] * back]  # steps 1 (salt), 3 and 4 without tags and points
+        content = tag_width(ours, ours) * ours + 32 * theirs
+        rounds = 2 + (1 if out and back else 0)  # settings, lengths; their points
+    return _revealed(short, learns, theirs, Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds))
+
+
+def _revealed(receiver: bool, learns: str, theirs: int, before: Cost) -> Cost:
+    """With steps 5 to 8 of the tag receiver, or the tag sender."""
+    bodies, rounds = [36], 1  # step 8
+    if receiver:
+        bodies.append(1)  # step 5
         if learns == "size":
             bodies.append(8)
         else:
@@ -66,38 +90,13 @@ def _side(us: tuple[str, int], peer: tuple[str, int], learns: str) -> Cost:
         if learns == "both":
             bodies.append(8 + 4 + -(-theirs // 8))  # step 7
     else:
-        bodies += [36, *[8] * back]  # step 4 without tags
-        content += theirs * tag_width(ours, theirs)
         rounds += 1  # waits for step 5
         if learns != "size":
             bodies.append(36)  # step 6
         if learns == "both":
             rounds += 1  # waits for the bitmap
-    return Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds)
-
-
-def _unbalanced(ours: int, theirs: int, learns: str, short: bool) -> Cost:
-    out, back = _chunks(ours), _chunks(theirs)
-    bodies = [36 + 36, 8 + 36 + 8 + 8, 36]  # steps 1, 2, 8
-    if short:
-        bodies += [*[4] * out, 1]  # steps 3 without points, 5
-        content = 32 * ours
-        rounds = 3 + (1 if out else 0)  # waits for settings, lengths, digest; for tags or the commitment
-        if learns == "size":
-            bodies.append(8)
-        else:
-            rounds += 1  # waits for the seed
-        if learns == "both":
-            bodies.append(8 + 4 + -(-theirs // 8))  # step 7
-    else:
-        bodies += [36, *[8] * out, 36, *[4] * back]  # steps 1 (salt), 3 and 4 without tags and points
-        content = tag_width(ours, ours) * ours + 32 * theirs
-        rounds = 3 + (1 if out and back else 0) + 1  # settings, lengths, digest; their points; step 5
-        if learns != "size":
-            bodies.append(36)  # step 6
-        if learns == "both":
-            rounds += 1  # waits for the bitmap
-    return Cost(content + sum(bodies) + _FRAME * len(bodies), len(bodies), rounds)
+    sent = sum(bodies) + _FRAME * len(bodies)
+    return Cost(before.sent + sent, before.messages + len(bodies), before.rounds + rounds)
 
 
 def _chunks(count: int) -> int:

@@ -27,17 +27,14 @@ from psi import unbalanced
 from psi.masking import KeyList, Secret, Source, chain, prepare, secret_of
 from psi.means import Means, awaited
 from psi.messages import AHEAD, CHUNK, Commitment, Listed, Masked, Tags
-from psi.reveal import commitment, learn, matches, show, word_bytes
-from psi.rows import heads, order_words, tags
+from psi.reveal import commitment, learn, matches, promised_order, refuse_repeats, show, word_bytes
+from psi.rows import order_words, tags
 from psi.run import LIST, SLOW, Run, agree, checked_product, chunked, chunks_of, numbered, tell_lengths, too_small
 from psi.sorter import Sorter
 from psi.terms import Alignment, Terms, receives_tags
 
-__all__ = ["OURS", "TAGGED", "collect_tags", "exchange", "match", "meet", "refuse_repeats"]
+__all__ = ["OURS", "TAGGED", "collect_tags", "exchange", "match", "meet"]
 
-_COMMITMENT = "peer-commitment"  # record
-_AT_ONCE = 2_000_000  # tags compared at one time
-_32 = np.uint64(32)
 TAGGED, OURS = "tagged", "our-tags"  # journals
 
 
@@ -144,29 +141,12 @@ def _send_tags(run: Run, ours: KeyList, tagged: Sorter, told: Listed, seed: byte
     return show(run, ours, told, seed)
 
 
-def refuse_repeats(run: Run, tagged: Sorter, count: int) -> None:
-    """Equal tags are equal products of different points. Looked for in so many parts of the tags as memory asks for."""
-    parts = 1 + count // _AT_ONCE
-    for part in range(parts):
-        some = [np.empty(0, dtype=np.uint64)]
-        for records in tagged.unsorted():
-            first = heads(records[:, 8:])
-            some.append(first if parts == 1 else first[(first >> _32) * np.uint64(parts) >> _32 == part])
-        first = np.sort(np.concatenate(some))
-        suspects = np.unique(first[1:][first[1:] == first[:-1]])
-        if len(suspects):
-            alike = [records[np.isin(heads(records[:, 8:]), suspects), 8:] for records in tagged.unsorted()]
-            if len(np.unique(np.concatenate(alike), axis=0)) < sum(map(len, alike)):
-                raise run.torsion()
-
-
 # --- step 4, the side that receives tags ----------------------------------------------------------------------------
 
 
 def _receive_tags(run: Run, ours: KeyList, tagged: Sorter, told: Listed) -> Alignment | None:
     """Our own tags, in an order the peer keeps to itself, beside theirs: that shows how many match."""
-    promised = awaited(run.channel, Commitment, run.report, "our tags", SLOW * (len(ours) + told.count)).digest
-    run.remember(_COMMITMENT, promised)
+    promised = promised_order(run, "our tags", SLOW * (len(ours) + told.count))
     with run.dropping(OURS):
         pairs = matches(run, tagged, collect_tags(run, ours, told.count), min(len(ours), told.count))
     return learn(run, ours, told, promised, pairs)

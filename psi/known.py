@@ -94,16 +94,14 @@ class Sorted:
         found[order[hit]] = self.places[index[hit]]
         return found
 
-    def holds_one_of(self, other: Sorted) -> bool:
-        """Whether any is in both."""
-        return bool((self.find(other.first, other.rest) >= 0).any())
+    def holds_one_of(self, other: Sorted, gone: Mask) -> bool:
+        """Whether any of `other` is here, at a place that is not marked."""
+        index = self.find(other.first, other.rest)
+        return not bool(gone[self.places[index[index >= 0]]].all())
 
     def changed(self, gone: Mask, new: Sorted) -> Sorted:
-        """Without those whose place is marked (places behind the end of `gone` are not), and with `new`."""
-        dead = np.zeros(len(self), dtype=np.bool_)
-        if gone.any():
-            dead = gone[self.places]
-        stays = np.flatnonzero(~dead)
+        """Without those whose place is marked, and with `new`; `gone` has an entry for each place given so far."""
+        stays = np.flatnonzero(~gone[self.places])
         at = np.searchsorted(self.first[stays], new.first) + np.arange(len(new))
         old = np.ones(len(stays) + len(new), dtype=np.bool_)
         old[at] = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +25,18 @@ from psi.rows import Bytes2D, Rows, repeated
 from psi.sorter import Sorter
 from psi.store import Store
 
-__all__ = ["POINTS", "Facts", "KeyList", "Secret", "Source", "chain", "kept_list", "prepare", "secret_of"]
+__all__ = [
+    "POINTS",
+    "Facts",
+    "KeyList",
+    "Secret",
+    "Source",
+    "chain",
+    "kept_list",
+    "prepare",
+    "repeated_keys",
+    "secret_of",
+]
 
 _DOMAIN = b"tallystick/v1/psi/identifier/curve25519_XMD:SHA-512_ELL2_NU_/"
 _SECRET, _LIST = "secret", "list"  # records
@@ -199,15 +210,20 @@ def _sort(store: Store, identifiers: Source, digest: bytes) -> bytes:
             digest = chain(digest, content)
             points.append([content, records[:, 32:].copy().view(">u4").astype("<u4")])
     if named:
-        first = ", ".join(str(row) for row in named)
-        raise DataError(
-            f"{duplicates} rows repeat the key of an earlier row (row numbers from 0: {first}"
-            f"{', ...' if duplicates > _FIRST_NAMED else ''})",
-            stage="align",
-            hint="remove them, or set `duplicates: first` to let the first row stand for all, or `all` to join each",
-        )
+        raise repeated_keys(duplicates, named)
     counts = identifiers.counts
     return _FACTS.pack(count, counts.total, counts.nulls, counts.failures, duplicates, digest)
+
+
+def repeated_keys(count: int, rows: Iterable[int]) -> DataError:
+    """The error of `count` rows that repeat a key; the first of `rows` are named, no value is."""
+    first = sorted(rows)[:_FIRST_NAMED]
+    return DataError(
+        f"{count} rows repeat the key of an earlier row (row numbers from 0: {', '.join(map(str, first))}"
+        f"{', ...' if count > _FIRST_NAMED else ''})",
+        stage="align",
+        hint="remove them, or set `duplicates: first` to let the first row stand for all, or `all` to join each",
+    )
 
 
 def _distinct(ranges: Iterator[Bytes2D]) -> Iterator[tuple[Bytes2D, Rows]]:

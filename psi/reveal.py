@@ -13,18 +13,31 @@ import numpy.typing as npt
 
 from psi.masking import KeyList
 from psi.means import awaited
-from psi.messages import CHUNK, Bitmap, Enough, Listed, Seed, Size
-from psi.rows import Rows, Words, join, order_words, repeated
+from psi.messages import CHUNK, Bitmap, Commitment, Enough, Listed, Seed, Size
+from psi.rows import Rows, Words, heads, join, order_words, repeated
 from psi.run import SLOW, Run, compare
 from psi.sorter import Sorter
 from psi.terms import Alignment
 
-__all__ = ["SEED_TOLD", "commitment", "learn", "matches", "show", "word_bytes"]
+__all__ = [
+    "SEED_TOLD",
+    "checked_bitmap",
+    "commitment",
+    "learn",
+    "matches",
+    "promised_order",
+    "refuse_repeats",
+    "show",
+    "told_order",
+    "word_bytes",
+]
 
 _SEED = b"tallystick/v1/psi/seed/"
 _DIGEST = b"tallystick/v1/psi/alignment/"
 SEED_TOLD = "seed-told"  # record
+_COMMITMENT = "peer-commitment"  # record
 _ORDER = "order"  # journal
+_AT_ONCE = 2_000_000  # products compared at one time
 _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
@@ -32,6 +45,38 @@ _32 = np.uint64(32)
 def commitment(run: Run, seed: bytes) -> bytes:
     """What the tag sender sends before the tags, so that it cannot choose the order afterwards."""
     return run.hash(_SEED, seed)
+
+
+def refuse_repeats(run: Run, made: Sorter, count: int) -> None:
+    """Equal products, or tags, of different points: PeerError. `made`: over (random word, product or tag). They are
+    looked for in as many parts as memory asks for."""
+    parts = 1 + count // _AT_ONCE
+    for part in range(parts):
+        some = [np.empty(0, dtype=np.uint64)]
+        for records in made.unsorted():
+            first = heads(records[:, 8:])
+            some.append(first if parts == 1 else first[(first >> _32) * np.uint64(parts) >> _32 == part])
+        first = np.sort(np.concatenate(some))
+        suspects = np.unique(first[1:][first[1:] == first[:-1]])
+        if len(suspects):
+            alike = [records[np.isin(heads(records[:, 8:]), suspects), 8:] for records in made.unsorted()]
+            if len(np.unique(np.concatenate(alike), axis=0)) < sum(map(len, alike)):
+                raise run.torsion()
+
+
+def promised_order(run: Run, what: str, seconds: float) -> bytes:
+    """The tag receiver: what the sender has bound itself to; another promise in a resumed run is a PeerError."""
+    promised = awaited(run.channel, Commitment, run.report, what, seconds).digest
+    run.remember(_COMMITMENT, promised)
+    return promised
+
+
+def told_order(run: Run, promised: bytes) -> bytes:
+    """The tag receiver, step 6: the seed, PeerError for another than was promised."""
+    seed = awaited(run.channel, Seed, run.report, "the order of our tags").seed
+    if not hmac.compare_digest(commitment(run, seed), promised):
+        raise run.broken("sent another seed than it promised")
+    return seed
 
 
 def show(run: Run, ours: KeyList, told: Listed, seed: bytes) -> Alignment | None:
@@ -57,7 +102,7 @@ def show(run: Run, ours: KeyList, told: Listed, seed: bytes) -> Alignment | None
         compare(run, digest)
         return Alignment(_rows(ours), None, None, digest, len(ours), theirs)
     got = awaited(channel, Bitmap, run.report, "the bitmap of matches", SLOW * (len(ours) + theirs))
-    count, bits = _checked_bitmap(run, got, len(ours), theirs)
+    count, bits = checked_bitmap(run, got, len(ours), min(len(ours), theirs))
 
     # 8. Both hold the same alignment, or neither publishes one.
     digest = run.hash(_DIGEST, count.to_bytes(8, "little"), np.packbits(bits, bitorder="little").tobytes())
@@ -82,9 +127,7 @@ def learn(run: Run, ours: KeyList, told: Listed, promised: bytes, pairs: Words) 
         return _size(run, count, len(ours), theirs)
 
     # 6. The seed tells which of our rows stand behind the tags.
-    seed = awaited(channel, Seed, run.report, "the order of our tags").seed
-    if not hmac.compare_digest(commitment(run, seed), promised):
-        raise run.broken("sent another seed than it promised")
+    seed = told_order(run, promised)
     if terms.series and run.store.load(SEED_TOLD) is None:
         run.store.save(SEED_TOLD, seed)  # later runs of the series look up what it shows
     _resolve(run, ours, seed, pairs)
@@ -139,16 +182,18 @@ def _place_of(records: npt.NDArray[np.uint8]) -> Words:
     return records[:, -4:].copy().view(">u4").ravel().astype(np.uint64)
 
 
-def _checked_bitmap(run: Run, got: Bitmap, ours: int, theirs: int) -> tuple[int, npt.NDArray[np.bool_]]:
-    if len(got.bits) != -(-ours // 8):
+def checked_bitmap(run: Run, got: Bitmap, places: int, most: int) -> tuple[int, npt.NDArray[np.bool_]]:
+    """How many match and which of our places; PeerError unless the bitmap has so many places, the count that it says,
+    and between the minimum size and `most` of them."""
+    if len(got.bits) != -(-places // 8):
         raise run.broken("sent a bitmap of another length than our list")
     bits = np.unpackbits(got.bits, bitorder="little").view(np.bool_)
     count = int(bits.sum())
-    if bits[ours:].any() or count != got.count:
+    if bits[places:].any() or count != got.count:
         raise run.broken("sent a bitmap that does not hold the count it says")
-    if not run.terms.min_size <= count <= min(ours, theirs):
+    if not run.terms.min_size <= count <= most:
         raise run.broken("sent a bitmap with an impossible count")
-    return count, bits[:ours]
+    return count, bits[:places]
 
 
 def _rows(ours: KeyList, chosen: npt.NDArray[np.bool_] | None = None) -> Rows:

@@ -11,7 +11,6 @@ lasts as long as the series, though it tells nothing of the identifier behind it
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ from psi.known import Known, Sorted, paired, split
 from psi.masking import Facts, KeyList, Secret, Source, kept_list, prepare, secret_of
 from psi.means import awaited
 from psi.messages import CHUNK, MOST_ROWS, Bitmap, Commitment, Enough, Listed, Removed, Seed, Tags
-from psi.reveal import SEED_TOLD, commitment
+from psi.reveal import SEED_TOLD, checked_bitmap, commitment, promised_order, told_order
 from psi.rows import Rows, Words, order_words
 from psi.run import LIST, SLOW, Run, agree, chunked, compare, tell_lengths
 from psi.sorter import Sorter
@@ -34,7 +33,6 @@ from psi.terms import Alignment
 __all__ = ["Keys", "advance", "begin"]
 
 _DIGEST = b"tallystick/v1/psi/series/alignment/"
-_COMMITMENT = "peer-commitment"  # record
 
 
 class Keys:
@@ -117,7 +115,11 @@ def advance(run: Run, identifiers: Source, keys: Keys, base: Known) -> tuple[Ali
     told = tell_lengths(run, added, len(run.store.journal(TAGGED)), len(run.store.journal(OURS)))
     alive = base.next_ours + len(added), base.next_theirs + told.count
     if max(alive) > MOST_ROWS:
-        raise UsageError("the series has grown too long: start a new one", stage="align", hint="run again with --new")
+        raise UsageError(
+            "the series has grown too long: start a new one",
+            stage="align",
+            hint="fewer `runs` under `series` in policy.yaml",
+        )
 
     # 3. Places that have become empty, and new points.
     keys.debit(told.count)
@@ -169,7 +171,11 @@ class _Step:
         self.next_theirs = base.next_theirs + told.count
         self.rows = np.concatenate([changes.rows, *(added.rows(chunk) for chunk in range(added.chunks))])
         self.alive_ours = int((self.rows >= 0).sum())
-        self.alive_theirs = len(base.theirs.places) - int(gone.sum()) + told.count
+        self.alive_theirs = len(base.theirs) - int(gone.sum()) + told.count
+        self.removed = np.zeros(base.next_ours, dtype=np.bool_)
+        self.removed[changes.removed] = True
+        if self.alive_theirs > run.terms.most_theirs:
+            raise run.broken(f"has {self.alive_theirs} keys now, the agreement allows {run.terms.most_theirs}")
 
     def send(self, tagged: Sorter, seed: bytes) -> tuple[Alignment, Known] | None:
         """The tag sender."""
@@ -192,16 +198,12 @@ class _Step:
 
         # 7, 8. The bitmap over all of our places.
         got = awaited(channel, Bitmap, run.report, "the bitmap of matches")
-        if len(got.bits) != -(-self.next_ours // 8):
-            raise run.broken("sent a bitmap of another length than our list")
-        bits = np.unpackbits(got.bits, bitorder="little").view(np.bool_)
-        count = int(bits.sum())
-        if bits[self.next_ours :].any() or count != got.count or (self.rows[bits[: self.next_ours]] < 0).any():
-            raise run.broken("sent a bitmap that does not hold the count it says, or keys that are gone")
-        if not run.terms.min_size <= count <= min(self.alive_ours, self.alive_theirs):
-            raise run.broken("sent a bitmap with an impossible count")
+        count, bits = checked_bitmap(run, got, self.next_ours, min(self.alive_ours, self.alive_theirs))
+        rows = self.rows[bits]
+        if (rows < 0).any():
+            raise run.broken("sent a bitmap with keys that are gone")
         known = self._known(theirs, self.base.own, np.empty(0, np.uint64))
-        return self._aligned(self.rows[np.flatnonzero(bits[: self.next_ours])], count, got.bits), known
+        return self._aligned(rows, count, got.bits), known
 
     def receive(self, tagged: Sorter) -> tuple[Alignment, Known] | None:
         """The tag receiver."""
@@ -210,18 +212,15 @@ class _Step:
         theirs = self._theirs(new)
 
         # 4. Tags of our new keys.
-        promised = awaited(channel, Commitment, run.report, "our tags", SLOW * len(self.added)).digest
-        run.remember(_COMMITMENT, promised)
-        removed = np.zeros(base.next_ours, dtype=np.bool_)
-        removed[self.changes.removed] = True
-        own = base.own.changed(removed, Sorted.none())
+        promised = promised_order(run, "our tags", SLOW * len(self.added))
         with run.dropping(OURS):
             fresh = _numbered(collect_tags(run, self.added, self.told.count))
-            if fresh.repeats() or own.holds_one_of(fresh):
+            if fresh.repeats() or base.own.holds_one_of(fresh, self.removed):
                 raise run.broken("returned one tag twice")
         there, here = split(base.pairs)
-        stays = base.pairs[~(self.gone[there] | removed[here])]
-        known_pairs = _swapped(paired(new.shifted(base.next_theirs), own))
+        stays = base.pairs[~(self.gone[there] | self.removed[here])]
+        known_pairs = _swapped(paired(new.shifted(base.next_theirs), base.own))
+        known_pairs = known_pairs[~self.removed[split(known_pairs)[1]]]
         new_pairs = paired(fresh, theirs)  # with places in the secret order
         count = len(stays) + len(known_pairs) + len(new_pairs)
 
@@ -230,9 +229,7 @@ class _Step:
         channel.send(Enough(count >= run.terms.min_size))
         if count < run.terms.min_size:
             return None
-        seed = awaited(channel, Seed, run.report, "the order of our tags").seed
-        if not hmac.compare_digest(commitment(run, seed), promised):
-            raise run.broken("sent another seed than it promised")
+        seed = told_order(run, promised)
         sent = _sent_places(seed, len(self.added)) + base.next_ours
         there, secret = split(new_pairs)
         resolved = there.astype(np.uint64) << np.uint64(32) | sent[secret].astype(np.uint64)
@@ -246,15 +243,14 @@ class _Step:
         run.guard.disclose("alignment.rows", channel.peer, count)
         bits = np.packbits(matched, bitorder="little")
         channel.send(Bitmap(count, bits))
-        own = own.changed(np.zeros(base.next_ours, dtype=np.bool_), fresh.placed(sent))
+        own = base.own.changed(self.removed, fresh.placed(sent))
         return self._aligned(self.rows[here], count, bits), self._known(theirs, own, pairs)
 
     def _theirs(self, new: Sorted) -> Sorted:
         """The peer's tags now; PeerError for one that is new and known."""
-        theirs = self.base.theirs.changed(self.gone, Sorted.none())
-        if new.repeats() or theirs.holds_one_of(new):
+        if new.repeats() or self.base.theirs.holds_one_of(new, self.gone):
             raise self.run.torsion()
-        return theirs.changed(np.zeros(self.next_theirs, dtype=np.bool_), new.shifted(self.base.next_theirs))
+        return self.base.theirs.changed(self.gone, new.shifted(self.base.next_theirs))
 
     def _aligned(self, rows: Rows, count: int, bits: npt.NDArray[np.uint8]) -> Alignment:
         digest = self.run.hash(_DIGEST, count.to_bytes(8, "little"), bits.tobytes())
@@ -266,11 +262,9 @@ class _Step:
         return Alignment(rows, None, count, digest, self.alive_ours, self.alive_theirs, facts=facts, others=others)
 
     def _known(self, theirs: Sorted, own: Sorted, pairs: Words) -> Known:
-        removed = np.zeros(self.base.next_ours, dtype=np.bool_)
-        removed[self.changes.removed] = True
         digests = self.changes.added.identities(self.rows[self.base.next_ours :])
         new = Sorted.of(digests, np.arange(self.base.next_ours, self.next_ours))
-        ours = self.base.ours.changed(removed, new)
+        ours = self.base.ours.changed(self.removed, new)
         return Known(self.base.receiver, self.next_ours, self.next_theirs, ours, theirs, own, pairs)
 
 

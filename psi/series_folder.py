@@ -26,7 +26,7 @@ from psi import known
 from psi.known import Known
 from psi.masking import Source
 from psi.means import awaited
-from psi.messages import Held
+from psi.messages import MOST_ROWS, Held
 from psi.run import Run
 from psi.series import Keys, advance, begin
 from psi.store import SealedStore, write_synced
@@ -75,10 +75,10 @@ class SeriesFolder:
         for made in self._folder.glob(f"v*.{_mark(run)}.new"):
             target = self._folder / made.name.partition(".")[0]
             if target.exists():
-                shutil.rmtree(target)
+                self._destroy(target)
             made.rename(target)
         for work in self._folder.glob(f"work-{_mark(run)}"):
-            shutil.rmtree(work)
+            self._destroy(work)
 
     # --- a run ------------------------------------------------------------------------------------------------------
 
@@ -99,18 +99,28 @@ class SeriesFolder:
         state = known.load(self._store(f"v{base:04d}", base))
         if state is None:
             raise InternalError("the state of this series is gone", hint="run again with --realign")
-        for version in self._versions():
-            if version < base:
-                shutil.rmtree(self._folder / f"v{version:04d}")
+        self._clear(run, base)
         made = advance(bound, identifiers, self._keys(run), state)
         return self._keep(run, base + 1, made)
+
+    def _clear(self, run: Run, base: int) -> None:
+        """Older states than the one that both hold, and what runs have left that were never finished."""
+        mark = _mark(run.terms.run)
+        for path in self._folder.iterdir():
+            older = path.name.startswith("v") and path.suffix != ".new" and int(path.name[1:]) < base
+            left = (path.suffix == ".new" and f".{mark}." not in path.name) or (
+                path.name.startswith("work-") and not path.name.endswith(mark)
+            )
+            if older or left:
+                self._destroy(path)
 
     def _keep(self, run: Run, version: int, made: tuple[Alignment, Known] | None) -> Alignment | None:
         if made is None:
             return None
         alignment, state = made
         name = f"v{version:04d}.{_mark(run.terms.run)}.new"
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        if (self._folder / name).exists():
+            self._destroy(self._folder / name)
         known.save(self._store(name, version), state)
         return alignment
 
@@ -142,7 +152,9 @@ class SeriesFolder:
         old = time.time() - made > self._limits.days * 86_400
         spent = self._root().journal("spent")
         met = sum(int.from_bytes(spent.read(entry, 1), "little") for entry in range(len(spent)))
-        return old or not versions or versions[-1] >= self._limits.runs or met > _SPENT * run.terms.most_theirs
+        most = run.terms.most_theirs
+        spare = min(_SPENT * most, MOST_ROWS - 2 * most)  # the places of a series end, too
+        return old or not versions or versions[-1] >= self._limits.runs or met > spare
 
     def _versions(self) -> list[int]:
         return sorted(int(path.name[1:]) for path in self._folder.glob("v????") if path.name[1:].isdigit())
@@ -172,13 +184,16 @@ class SeriesFolder:
 
     def _discard(self) -> None:
         """Destroy an old series: its key first."""
-        if (self._folder / "root").exists() and self._label:
-            self._root().wipe()
-        for path in self._folder.iterdir():
+        for path in sorted(self._folder.iterdir(), key=lambda path: path.name != "root"):
             if path.is_dir():
-                shutil.rmtree(path)
+                self._destroy(path)
             else:
                 path.unlink()
+
+    def _destroy(self, folder: Path) -> None:
+        """One store of this series: its records are overwritten first."""
+        SealedStore(folder, self._key_file, "").wipe()
+        shutil.rmtree(folder)
 
 
 def _mark(run: str) -> str:

@@ -25,8 +25,8 @@ from kernels import curve25519
 from psi.masking import POINTS, KeyList, Source, chain, kept_list, prepare, secret_of
 from psi.means import awaited
 from psi.messages import AHEAD, CHUNK, Commitment, Evaluated, Listed, Masked, Salt, Tags
-from psi.reveal import commitment, learn, matches, show, word_bytes
-from psi.rows import Bytes2D, ascending, order_words, repeated, strictly_ascending, tags
+from psi.reveal import commitment, learn, matches, promised_order, refuse_repeats, show, word_bytes
+from psi.rows import Bytes2D, order_words, strictly_ascending, tags
 from psi.run import LIST, SLOW, Run, agree, checked_product, chunked, chunks_of, numbered, tell_lengths
 from psi.sorter import Sorter
 from psi.store import Store
@@ -35,7 +35,7 @@ from psi.terms import Alignment, tag_width
 __all__ = ["meet", "prepare_ahead", "prepared_ahead", "smaller"]
 
 _TAG = b"tallystick/v1/psi/unbalanced/tag/"
-_SALT, _AHEAD, _COMMITMENT = "salt", "ahead", "peer-commitment"  # records
+_SALT, _AHEAD = "salt", "ahead"  # records
 _BY_TAG, _SORTING, _EVALUATED, _THEIRS, _OURS = "by-tag", "sorting", "evaluated", "their-tags", "our-tags"  # journals
 _LEAST_RATIO = 8
 _ORDER = 2**252 + 27742317777372353535851937790883648493  # of the group
@@ -157,9 +157,7 @@ def _evaluate(run: Run, scalar: bytes, seed: bytes, told: Listed) -> Sorter:
         if not hmac.compare_digest(note[:32], told.digest):
             raise run.broken("sent another list than it announced")
     run.remember_list(told)
-    whole = np.concatenate([np.empty((0, 32), np.uint8), *(records[:, 8:] for records in evaluated.ranges())])
-    if repeated(whole[ascending(whole)]).any():
-        raise run.torsion()
+    refuse_repeats(run, evaluated, told.count)
     return evaluated
 
 
@@ -203,8 +201,7 @@ def _short_side(run: Run, identifiers: Source) -> Alignment | None:
     theirs = _their_tags(run, told, salt, width)
 
     # 4. Take the blinding off what comes back: our own tags, in an order the peer keeps to itself.
-    promised = awaited(channel, Commitment, run.report, "our evaluated keys", SLOW * len(ours)).digest
-    run.remember(_COMMITMENT, promised)
+    promised = promised_order(run, "our evaluated keys", SLOW * len(ours))
     run.report.begin(f"unblinding the keys of {channel.us}")
     own = Sorter(run.store.journal(_OURS), width + 4)
     with run.dropping(_OURS):

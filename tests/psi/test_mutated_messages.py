@@ -248,7 +248,7 @@ def held_words(tmp_path: Path, tries: int, every: int) -> Counter[str]:
         message = decoded(Held, body)
         ledger = Ledger()
         guard = Guard("run-2", "telco", request(Joined(KEYS, incremental=True, multiple=True)).openings, ledger)
-        terms = Terms("run-2", SALT[:-1] + b"2")
+        terms = Terms("run-2", SALT[:-1] + b"2", most_ours=recorded.most, most_theirs=recorded.most)
         args = guard, terms, Means(), pair.folder(0)
         result, _ = replay(
             Script([(Held, body), *frames[1:]]),

@@ -36,6 +36,8 @@ class Pair:
         self.sent: list[list[Message]] = [[], []]
         self.ledgers = [Ledger(), Ledger()]
         self.bytes = [0, 0]
+        self.rounds = [0, 0]
+        self.most = 1 << 20
 
     def folder(self, place: int) -> SeriesFolder:
         return SeriesFolder(self.home / NAMES[place] / "series", self.home / f"{NAMES[place]}.key", self.limits)
@@ -61,12 +63,13 @@ class Pair:
             openings = request(Joined(KEYS, incremental=True, multiple=True)).openings
             guard = Guard(run, pair[place].peer, openings, self.ledgers[place])
             terms = Terms(run, SALT[:-1] + run.encode()[-1:], their_min_size=self.minimum, our_min_size=self.minimum)
-            terms = replace(terms, multiple=multiple)
+            terms = replace(terms, multiple=multiple, most_ours=self.most, most_theirs=self.most)
             channel: Channel = end
             return lambda: align([items[place]], channel, guard, terms, Means(), self.folder(place))
 
         outcomes = list(both_ends(side(0), side(1), *pair))
         self.bytes = [channel.counters.sent for channel in pair]
+        self.rounds = [channel.counters.rounds for channel in pair]
         if all(isinstance(outcome, Alignment) for outcome in outcomes):
             for place in (0, 1):
                 if promote[place]:
@@ -148,7 +151,7 @@ def test_a_key_is_drawn_anew_when_it_met_twice_the_agreed_list(tmp_path: Path) -
     pair.run("run-0", (source(a), source(b)))
     folder = pair.folder(0)
     root = folder._root()
-    root.journal("spent").append([b"another run", ((1 << 26) + 1).to_bytes(8, "little")])
+    root.journal("spent").append([b"another run", ((1 << 21) + 1).to_bytes(8, "little")])
     root.journal("spent").close()
     a = changed(a, rng)
     check(pair.run("run-1", (source(a), source(b))), a, b)
@@ -335,14 +338,23 @@ def test_a_known_key_that_comes_as_new_is_refused(cheat: int, tmp_path: Path, mo
 
 
 def test_a_bitmap_over_keys_that_are_gone_is_refused(tmp_path: Path) -> None:
-    def change(message: Message) -> Message:
+    pair = Pair(tmp_path)
+    a, b = list(range(30)), list(range(20, 70))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    gone: list[int] = []
+
+    def change(place: int, message: Message) -> Message:
+        if isinstance(message, Removed) and place == 1:
+            gone.extend(message.places.tolist())
         if not isinstance(message, Bitmap):
             return message
-        bits = message.bits | np.uint8(255)
-        return Bitmap(int(np.unpackbits(bits).sum()), bits)
+        bits = np.unpackbits(message.bits, bitorder="little")
+        bits[np.flatnonzero(bits)[0]] = 0  # one match less, one key that is gone more
+        bits[gone[0]] = 1
+        return Bitmap(message.count, np.packbits(bits, bitorder="little"))
 
-    error = refused(tmp_path, change, cheat=0)
-    assert isinstance(error, PeerError) and "gone" in error.message
+    outcome = pair.run("run-1", (source(a), source(b[3:])), change)[1]
+    assert isinstance(outcome, PeerError) and "gone" in outcome.message
 
 
 def test_tags_of_known_keys_given_for_new_ones_are_refused(tmp_path: Path) -> None:
@@ -373,3 +385,57 @@ def test_a_series_whose_destruction_was_interrupted_is_begun_anew(left: list[str
         if not any(name == kept or name.startswith(f"{kept}/") or kept.startswith(f"{name}/") for kept in left):
             path.rmdir() if path.is_dir() else path.unlink()
     check(pair.run("run-1", (source(a), source(b))), a, b)
+
+
+def test_a_table_that_outgrows_the_agreement_is_refused(tmp_path: Path) -> None:
+    """Few new keys a run, none gone: the list as a whole is what was agreed."""
+    pair = Pair(tmp_path)
+    a, b = list(range(30)), list(range(20, 60))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    pair.most = 45
+    outcomes = pair.run("run-1", (source(a), source([*b, *range(100, 106)])))
+    assert isinstance(outcomes[0], PeerError) and "46 keys now" in outcomes[0].message
+
+
+def test_lists_so_long_that_places_would_end_get_a_new_key_each_run(tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    pair.most = 1 << 25
+    for run in ("run-0", "run-1"):
+        check(pair.run(run, (source([1, 2, 3]), source([2, 3, 4]))), [1, 2, 3], [2, 3, 4])
+        assert sum(len(m.points) for m in pair.sent[0] if isinstance(m, Masked)) == 3
+
+
+@pytest.mark.parametrize("shorter", [0, 1])
+def test_a_later_run_costs_what_its_docstring_says(shorter: int, tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    lists = [list(range(40)), list(range(20, 90))]
+    if shorter:
+        lists = [list(range(90)), list(range(60, 100))]
+    check(pair.run("run-0", (source(lists[0]), source(lists[1]))), lists[0], lists[1])
+    first = [len(values) for values in lists]
+    new, gone = (3, 5), (2, 4)
+    lists = [values[gone[i] :] + list(range(200 + 50 * i, 200 + 50 * i + new[i])) for i, values in enumerate(lists)]
+    check(pair.run("run-1", (source(lists[0]), source(lists[1]))), lists[0], lists[1])
+    receiver, sender = shorter, 1 - shorter
+    agreed = 73 + 72 + 60 + 36  # Held, Agreed, Listed, Digest
+    bitmap = 12 + -(-(first[sender] + new[sender]) // 8)
+    bodies = {
+        receiver: agreed + 5 + 4 * gone[receiver] + 4 + 32 * new[receiver] + 1 + bitmap + 24 * 8,
+        sender: agreed + 5 + 4 * gone[sender] + 4 + 32 * new[sender] + 36 + 8 + 12 * new[receiver] + 36 + 24 * 9,
+    }
+    assert pair.bytes == [bodies[0], bodies[1]]
+    assert (pair.rounds[receiver], pair.rounds[sender]) == (7, 8)  # and one for which state they go on from
+
+
+def test_what_broken_runs_have_left_does_not_stay(tmp_path: Path) -> None:
+    pair, rng = Pair(tmp_path), random.Random(4)
+    a, b = list(range(40)), list(range(20, 70))
+    check(pair.run("run-0", (source(a), source(b))), a, b)
+    for run in ("run-1", "run-2"):  # given up after the exchange, never promoted
+        a, b = changed(a, rng), changed(b, rng)
+        pair.run(run, (source(a), source(b)), promote=(False, False))
+    a, b = changed(a, rng), changed(b, rng)
+    check(pair.run("run-3", (source(a), source(b))), a, b)
+    for name in NAMES:
+        left = sorted(path.name for path in (tmp_path / name / "series").iterdir())
+        assert left == ["root", "series.json", "v0001", "v0002"]
