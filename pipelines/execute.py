@@ -29,14 +29,14 @@ from pipelines import asked, results
 from pipelines.job import Job
 from pipelines.link import Command, Link
 from pipelines.live import Live
-from pipelines.prepared import AHEAD
+from pipelines.prepared import AHEAD, wipe
 from pipelines.progress import Progress
 from pipelines.runs import RunState, find_resumable, new_run_id
 from pipelines.stages import STAGES
 from pipelines.tables import table_stamp
 
 __all__ = [
-    "abandon",
+    "abandon_earlier",
     "carry_out",
     "check_bound",
     "failing",
@@ -90,7 +90,7 @@ def start(
     runs = link.home.state / "runs"
     found = None if new else _named(runs, run, digest) if run else find_resumable(runs, digest)
     if new:
-        _abandon(link, runs, digest)
+        abandon_earlier(link.home, digest, link.ledger)
     while True:
         with ExitStack() as held:
             state = found or RunState(runs, run or new_run_id())
@@ -113,8 +113,7 @@ def start(
                 yield live
                 return
             fresh = new_run_id()
-            state.update(status="aborted", ended=time.time(), continued=fresh)
-            state.forget("psi", AHEAD, "passes")
+            _give_up(link.home, state, continued=fresh)
             progress.note(f"run {state.run} cannot be resumed: a table changed, or a half is gone; starts afresh")
             found, run = None, fresh
 
@@ -145,8 +144,7 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
         agreed = agreement.answer(link.channel, side)
         live = _assemble(link, agreed, states[0], Job.from_canonical(agreed.job), progress)
         if live is None:
-            states[0].update(status="aborted", ended=time.time())
-            states[0].forget("psi", AHEAD, "passes")
+            _give_up(link.home, states[0])
         else:
             live.stages.append(_connect_entry(link, time.perf_counter() - began))
         yield live
@@ -313,18 +311,18 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
     return live
 
 
-def _abandon(link: Link, runs: Path, digest: str) -> None:
-    """`--new`: the unfinished runs of this job will not be resumed."""
-    while (found := find_resumable(runs, digest)) is not None:
-        abandon(found, link.ledger)
+def abandon_earlier(home: Home, digest: str, ledger: Ledger) -> None:
+    """`--new`: the unfinished runs of this job are given up for good; the peer's halves are of no use to anybody."""
+    while (state := find_resumable(home.state / "runs", digest)) is not None:
+        with state.locked():
+            _give_up(home, state)
+            ledger.append("abandoned", run=state.run, peer=str(state.status["peer"]))
 
 
-def abandon(state: RunState, ledger: Ledger) -> None:
-    """Give an unfinished run up for good; the peer's half of it is then of no use to anybody."""
-    with state.locked():
-        state.update(status="aborted", ended=time.time())
-        state.forget("psi", AHEAD, "passes")
-        ledger.append("abandoned", run=state.run, peer=str(state.status["peer"]))
+def _give_up(home: Home, state: RunState, **more: str) -> None:
+    wipe(home, state)
+    state.update(status="aborted", ended=time.time(), **more)
+    state.forget("psi", AHEAD, "passes")
 
 
 def _connect_entry(link: Link, seconds: float) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipelines import execute
 from pipelines.link import Link, dial
 from pipelines.live import Live
 from pipelines.progress import Progress
-from pipelines.runs import RunState, find_resumable
+from pipelines.runs import RunState
 
 __all__ = ["abandon_earlier", "begin", "finish", "give_up", "names", "perform", "result_of", "run_for_flow"]
 
@@ -97,8 +97,6 @@ def result_of(home: Home, run: str) -> dict[str, Any]:
 
 def abandon_earlier(home: Home, digest: str) -> None:
     """`--new`: earlier unfinished runs of this job are not resumed."""
-    runs = home.state / "runs"
     ledger = Ledger.open(home.state / "ledger.db")
-    while (found := find_resumable(runs, digest)) is not None:
-        execute.abandon(found, ledger)
+    execute.abandon_earlier(home, digest, ledger)
     ledger.close()

@@ -31,6 +31,7 @@ from party.errors import DataError, InternalError, PolicyRefused, UsageError
 from party.home import Home, replace_file
 from pipelines.live import Live
 from pipelines.progress import Progress
+from pipelines.runs import RunState
 from pipelines.tables import catalogue, content_digest, identifiers, table_spec, table_stamp
 
 __all__ = ["AHEAD", "prepare", "prepare_text", "ready", "take", "wipe"]
@@ -149,11 +150,11 @@ def take(live: Live, shown: Table, duplicates: str) -> psi.Store | None:
     return None
 
 
-def wipe(live: Live) -> None:
-    """Both sides have the alignment: the secrets of the list that this run has taken, if any, are overwritten."""
-    folder = live.state.folder / AHEAD / _LIST
-    if folder.exists():
-        psi.SealedStore(folder, live.home.state / "psi.key", "").wipe()
+def wipe(home: Home, state: RunState) -> None:
+    """The run's alignment is made or given up: its secrets and those of the list it has taken are overwritten."""
+    for folder in (state.folder / "psi", state.folder / AHEAD / _LIST):
+        if folder.exists():
+            psi.SealedStore(folder, home.state / "psi.key", "").wipe()
 
 
 def _claimed(live: Live, shown: Table, duplicates: str, held: Path) -> bool:

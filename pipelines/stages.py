@@ -46,9 +46,7 @@ def align(live: Live) -> None:
             raise InternalError("the alignment of this run is gone from its folder", hint="run again with --new")
         live.alignment = alignments.from_arrays(stored)
         live.prepared = (live.state.folder / prepared.AHEAD).exists()
-        if (live.state.folder / "psi").exists():
-            _store(live).wipe()  # interrupted just before it was
-        prepared.wipe(live)
+        prepared.wipe(live.home, live.state)  # interrupted just before it was
         if (series := alignments.series(live)) is not None:
             series.promote(live.state.run)
         return
@@ -72,7 +70,7 @@ def align(live: Live) -> None:
     live.state.put_arrays("alignment", alignments.to_arrays(found))
     live.kept("align")
     store.wipe()
-    prepared.wipe(live)
+    prepared.wipe(live.home, live.state)
     if series is not None:
         series.promote(live.state.run)
     alignments.keep(live, found)

@@ -148,13 +148,15 @@ def test_a_run_that_broke_behind_its_alignment_overwrites_the_secrets_first(make
     prepare(pair, "telco")
     wipe = prepared.wipe
     with pytest.MonkeyPatch.context() as patch, pytest.raises(TallyError):
-        patch.setattr(stages.prepared, "wipe", lambda live: (_ for _ in ()).throw(Cut))
+        patch.setattr(stages.prepared, "wipe", lambda home, state: (_ for _ in ()).throw(Cut))
         pair.run(JOB)
     assert secret_files(pair, "telco")
     left: list[bool] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            stages.prepared, "wipe", lambda live: (wipe(live), left.append(bool(secret_files(pair, live.us))))
+            stages.prepared,
+            "wipe",
+            lambda home, state: (wipe(home, state), left.append(any(state.folder.rglob("secret.sealed")))),
         )
         pair.run(JOB)
     assert left and not any(left)
@@ -219,6 +221,24 @@ def test_a_killed_run_goes_on_with_its_list_and_no_other_run_gets_it(
             assert not lists(pair, long) and not secret_files(pair, long)
     else:
         assert not lists(pair, long) and not secret_files(pair, long)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_run_given_up_overwrites_its_secrets(ahead: bool, make: Any, tmp_path: Path) -> None:
+    pair = make("bank")
+    if ahead:
+        prepare(pair, "bank")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TallyError):
+        killed_at("on its way", patch, "bank")
+        pair.run(JOB)
+    held = list((pair.homes["bank"] / "state" / "runs").rglob("*.sealed"))
+    assert any("ahead" in path.parts for path in held) == ahead
+    seen = [tmp_path / f"seen-{place}" for place in range(len(held))]
+    for path, link in zip(held, seen, strict=True):
+        link.hardlink_to(path)  # what the disk holds of it
+        assert any(link.read_bytes())
+    assert seen and pair.run(JOB, new=True)["rows"] == COMMON
+    assert not any(path.exists() for path in held) and not any(any(link.read_bytes()) for link in seen)
 
 
 @SIDES
