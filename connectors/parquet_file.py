@@ -17,6 +17,8 @@ from party.errors import DataError
 
 __all__ = ["ParquetSource"]
 
+_BUFFER = 1 << 20  # bytes of a column read at one time, whatever a row group has
+
 
 class ParquetSource(Source):
     """One Parquet file."""
@@ -50,7 +52,7 @@ class ParquetSource(Source):
         try:
             # not mapped into memory: a file that shrinks under a mapping kills the process
             with pq.ParquetFile(
-                self._path, memory_map=False, pre_buffer=False, page_checksum_verification=True
+                self._path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER, page_checksum_verification=True
             ) as file:
                 yield file
         except (pa.ArrowException, OSError):

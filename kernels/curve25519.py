@@ -28,8 +28,7 @@ import numpy.typing as npt
 
 from kernels import curve25519_scalar as scalar_backend
 from kernels.curve25519_batches import gather, workers
-from kernels.curve25519_compute import Batch, Points, Products, is_canonical, random_scalar
-from kernels.curve25519_compute import self_test as _self_test
+from kernels.curve25519_compute import Batch, Points, Products, is_canonical, random_scalar, tested
 from kernels.curve25519_native import variants
 
 __all__ = [
@@ -162,8 +161,9 @@ def pack(items: Sequence[bytes]) -> tuple[Points, Offsets]:
 
 
 def self_test() -> None:
-    """Compare the active kernel with the plain twin on random public points; RuntimeError on a difference."""
-    _self_test(best().variant)
+    """Compare the active kernel with the plain twin on random public points, once in a process; RuntimeError on a
+    difference. A first batch does it, too."""
+    tested(best().variant)
 
 
 def _checked(points: Points) -> Points:

@@ -14,6 +14,7 @@ typedef uint8_t u8;
 typedef uint32_t u32;
 typedef uint64_t u64;
 typedef void compressor(u32 state[8], const u8 *blocks, size_t count);
+typedef void pair_compressor(u32 states[2][8], const u8 *const blocks[2]);
 
 static const u32 start_state[8] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                                     0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 };
@@ -79,36 +80,54 @@ static void compress_portable(u32 state[8], const u8 *blocks, size_t count)
 #include <cpuid.h>
 #include <immintrin.h>
 
-/* the unit works on the words (a, b, e, f) and (c, d, g, h), highest first; four rounds a turn */
-__attribute__((target("sha,sse4.1"))) static void compress_sha(u32 state[8], const u8 *blocks, size_t count)
+/* One block each of `lanes` messages, 1 or 2: a round waits for the one before, so two messages take little longer than
+ * one. The unit works on the words (a, b, e, f) and (c, d, g, h), highest first; four rounds a turn. */
+#define SHA_TARGET __attribute__((target("sha,sse4.1")))
+SHA_TARGET __attribute__((always_inline)) static inline void blocks_sha(u32 (*states)[8], const u8 *const *blocks,
+                                                                        const int lanes)
 {
     const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
-    __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)state), 0xB1);
-    __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(state + 4)), 0x1B);
-    __m128i abef = _mm_alignr_epi8(low, high, 8), cdgh = _mm_blend_epi16(high, low, 0xF0);
-    for (; count; count--, blocks += BLOCK) {
-        const __m128i abef_before = abef, cdgh_before = cdgh;
-        __m128i w[4];
+    __m128i abef[2], cdgh[2], abef_before[2], cdgh_before[2], w[2][4];
+    for (int l = 0; l < lanes; l++) {
+        const __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)states[l]), 0xB1);
+        const __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(states[l] + 4)), 0x1B);
+        abef[l] = abef_before[l] = _mm_alignr_epi8(low, high, 8);
+        cdgh[l] = cdgh_before[l] = _mm_blend_epi16(high, low, 0xF0);
         for (int i = 0; i < 4; i++)
-            w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(blocks + 16 * i)), swap);
+            w[l][i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(blocks[l] + 16 * i)), swap);
+    }
 #pragma GCC unroll 16
-        for (int i = 0; i < 16; i++) {
-            __m128i words = _mm_add_epi32(w[i % 4], _mm_loadu_si128((const __m128i *)(k + 4 * i)));
-            cdgh = _mm_sha256rnds2_epu32(cdgh, abef, words);
-            abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(words, 0x0E));
+    for (int i = 0; i < 16; i++) {
+        const __m128i constants = _mm_loadu_si128((const __m128i *)(k + 4 * i));
+#pragma GCC unroll 2
+        for (int l = 0; l < lanes; l++) {
+            const __m128i words = _mm_add_epi32(w[l][i % 4], constants);
+            cdgh[l] = _mm_sha256rnds2_epu32(cdgh[l], abef[l], words);
+            abef[l] = _mm_sha256rnds2_epu32(abef[l], cdgh[l], _mm_shuffle_epi32(words, 0x0E));
             if (i < 12) { /* the words four turns on */
-                __m128i next = _mm_add_epi32(_mm_sha256msg1_epu32(w[i % 4], w[(i + 1) % 4]),
-                                             _mm_alignr_epi8(w[(i + 3) % 4], w[(i + 2) % 4], 4));
-                w[i % 4] = _mm_sha256msg2_epu32(next, w[(i + 3) % 4]);
+                const __m128i next = _mm_add_epi32(_mm_sha256msg1_epu32(w[l][i % 4], w[l][(i + 1) % 4]),
+                                                   _mm_alignr_epi8(w[l][(i + 3) % 4], w[l][(i + 2) % 4], 4));
+                w[l][i % 4] = _mm_sha256msg2_epu32(next, w[l][(i + 3) % 4]);
             }
         }
-        abef = _mm_add_epi32(abef, abef_before);
-        cdgh = _mm_add_epi32(cdgh, cdgh_before);
     }
-    low = _mm_shuffle_epi32(abef, 0x1B);
-    high = _mm_shuffle_epi32(cdgh, 0xB1);
-    _mm_storeu_si128((__m128i *)state, _mm_blend_epi16(low, high, 0xF0));
-    _mm_storeu_si128((__m128i *)(state + 4), _mm_alignr_epi8(high, low, 8));
+    for (int l = 0; l < lanes; l++) {
+        const __m128i low = _mm_shuffle_epi32(_mm_add_epi32(abef[l], abef_before[l]), 0x1B);
+        const __m128i high = _mm_shuffle_epi32(_mm_add_epi32(cdgh[l], cdgh_before[l]), 0xB1);
+        _mm_storeu_si128((__m128i *)states[l], _mm_blend_epi16(low, high, 0xF0));
+        _mm_storeu_si128((__m128i *)(states[l] + 4), _mm_alignr_epi8(high, low, 8));
+    }
+}
+
+SHA_TARGET static void compress_sha(u32 state[8], const u8 *blocks, size_t count)
+{
+    for (; count; count--, blocks += BLOCK)
+        blocks_sha((u32(*)[8])state, &blocks, 1);
+}
+
+SHA_TARGET static void compress_sha_pair(u32 states[2][8], const u8 *const blocks[2])
+{
+    blocks_sha(states, blocks, 2);
 }
 
 static int has_sha(void) /* __builtin_cpu_supports of older compilers does not know "sha" */
@@ -132,29 +151,50 @@ int digest_best_variant(void)
 #endif
 }
 
-/* what stands in the last, unfinished block, padded: one block, or two */
-static void finish(compressor *compress, u32 state[8], u8 *tail, size_t held, u64 length)
+static inline void put_big_endian(u8 *at, u32 word)
 {
-    const size_t size = held < BLOCK - 8 ? BLOCK : 2 * BLOCK;
+    at[0] = (u8)(word >> 24);
+    at[1] = (u8)(word >> 16);
+    at[2] = (u8)(word >> 8);
+    at[3] = (u8)word;
+}
+
+/* Pad what stands in `tail`, `held` bytes before zeros; of the one or two blocks that this makes the last one is left. */
+static const u8 *pad(compressor *compress, u32 state[8], u8 tail[2 * BLOCK], size_t held, u64 length)
+{
+    u8 *last = tail + (held < BLOCK - 8 ? 0 : BLOCK);
     tail[held] = 0x80;
-    memset(tail + held + 1, 0, size - held - 1);
+    put_big_endian(last + BLOCK - 8, (u32)(length >> 29));
+    put_big_endian(last + BLOCK - 4, (u32)(length << 3));
+    if (last != tail)
+        compress(state, tail, 1);
+    return last;
+}
+
+static void cut(u8 *out, const u32 state[8], size_t width)
+{
+    u8 digest[32];
     for (int i = 0; i < 8; i++)
-        tail[size - 1 - i] = (u8)(length * 8 >> (8 * i));
-    compress(state, tail, size / BLOCK);
+        put_big_endian(digest + 4 * i, state[i]);
+    memcpy(out, digest, width);
 }
 
 /* out [n][width], width <= 32; item i is data[offsets[i]] .. data[offsets[i + 1]], or row i of `row` bytes when offsets
- * is null */
+ * is null. The last blocks are taken two at a time. */
 void digest_sha256(int variant, u8 *out, size_t width, const u8 *prefix, size_t prefix_size, const u8 *data,
                    const int64_t *offsets, size_t row, size_t n)
 {
     compressor *compress = compress_portable;
-    u32 begun[8];
-    u8 tail[2 * BLOCK];
+    pair_compressor *compress_pair = 0;
+    u32 begun[8], states[2][8];
+    u8 tails[2][2 * BLOCK];
+    const u8 *last[2];
     const size_t kept = prefix_size % BLOCK;
 #ifdef HAVE_SHA
-    if (variant)
+    if (variant) {
         compress = compress_sha;
+        compress_pair = compress_sha_pair;
+    }
 #else
     (void)variant;
 #endif
@@ -164,23 +204,29 @@ void digest_sha256(int variant, u8 *out, size_t width, const u8 *prefix, size_t 
         const u8 *item = data + (offsets ? (size_t)offsets[i] : i * row);
         size_t left = offsets ? (size_t)(offsets[i + 1] - offsets[i]) : row, held = kept;
         const u64 length = (u64)prefix_size + left;
-        u32 state[8];
-        u8 digest[32];
-        memcpy(state, begun, sizeof state);
-        memcpy(tail, prefix + (prefix_size - kept), kept);
+        const size_t l = i % 2;
+        memcpy(states[l], begun, sizeof begun);
+        memcpy(tails[l], prefix + (prefix_size - kept), kept);
         if (held + left >= BLOCK) {
             const size_t first = BLOCK - held;
-            memcpy(tail + held, item, first);
-            compress(state, tail, 1);
-            compress(state, item + first, (left - first) / BLOCK);
+            memcpy(tails[l] + held, item, first);
+            compress(states[l], tails[l], 1);
+            compress(states[l], item + first, (left - first) / BLOCK);
             item += first + (left - first) / BLOCK * BLOCK;
             left = (left - first) % BLOCK;
             held = 0;
         }
-        memcpy(tail + held, item, left);
-        finish(compress, state, tail, held + left, length);
-        for (int b = 0; b < 32; b++)
-            digest[b] = (u8)(state[b / 4] >> (24 - 8 * (b % 4)));
-        memcpy(out + i * width, digest, width);
+        memset(tails[l] + held, 0, 2 * BLOCK - held);
+        memcpy(tails[l] + held, item, left);
+        last[l] = pad(compress, states[l], tails[l], held + left, length);
+        if (l == 0 && i + 1 < n)
+            continue;
+        if (l && compress_pair)
+            compress_pair(states, last);
+        else
+            for (size_t j = 0; j <= l; j++)
+                compress(states[j], last[j], 1);
+        for (size_t j = 0; j <= l; j++)
+            cut(out + (i - l + j) * width, states[j], width);
     }
 }

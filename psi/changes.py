@@ -9,17 +9,22 @@ import numpy as np
 
 from kernels import digest
 from psi.identifiers import Batch, Counts
-from psi.known import IDENTITY, Known
+from psi.known import WIDTH, Known
 from psi.masking import Source, repeated_keys
 from psi.messages import CHUNK
 from psi.rows import Bytes2D, Rows
+
+_BLOCK = 64  # bytes
 
 __all__ = ["Added", "Changes", "find_changes", "identities"]
 
 
 def identities(key: bytes, batch: Batch) -> Bytes2D:
-    """The keyed digest by which a series knows an identifier again, (n, IDENTITY); `key` never leaves this home."""
-    return digest.sha256_cut(key, batch.data, batch.offsets, IDENTITY)
+    """The keyed digest by which a series knows an identifier again, (n, WIDTH); `key` never leaves this home.
+
+    SHA-256 over the key, filled up to a block of the hash, and the identifier: the key's block is hashed once a batch.
+    """
+    return digest.sha256_cut(key.ljust(_BLOCK, b"\0"), batch.data, batch.offsets, WIDTH)
 
 
 class Added:
@@ -29,7 +34,7 @@ class Added:
         self.settings = whole.settings
         self.duplicates = whole.duplicates
         self._batch = _concatenated(parts)
-        self._identities = np.concatenate([np.empty((0, IDENTITY), np.uint8), *found])
+        self._identities = np.concatenate([np.empty((0, WIDTH), np.uint8), *found])
 
     def batches(self) -> Iterator[Batch]:
         """In chunks."""
@@ -67,29 +72,27 @@ class Changes:
 def find_changes(identifiers: Source, known: Known, key: bytes) -> Changes:
     """Read the table once. Raises DataError for repeated keys where they are an error."""
     parts, found = [], []
-    there: list[tuple[Rows, Rows]] = [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))]
+    rows = np.full(known.next_ours, -1, dtype=np.int64)
+    others = [np.empty((0, 2), dtype=np.int64)]
     for batch in identifiers.batches():
         ours = identities(key, batch)
-        place = known.ours.find_rows(ours)
+        place, number = known.ours.find_rows(ours, known.ours_gone), batch.rows
         new = place < 0
         if new.any():
             parts.append(_chosen(batch, new))
             found.append(ours[new])
-            there.append((place[~new], batch.rows[~new]))
-        else:
-            there.append((place, batch.rows))
-    places, numbers = (np.concatenate(column) for column in zip(*there, strict=True))
-    rows = np.full(known.next_ours, -1, dtype=np.int64)
-    rows[places[::-1]] = numbers[::-1]  # of a repeated key the first row stays
-    repeated = np.flatnonzero(rows[places] != numbers)
-    repeats = np.column_stack([rows[places[repeated]], numbers[repeated]])
+            place, number = place[~new], number[~new]
+        first = rows[place] < 0
+        rows[place[first][::-1]] = number[first][::-1]  # of a repeated key the first row stays
+        again = np.flatnonzero(rows[place] != number)
+        others.append(np.column_stack([rows[place[again]], number[again]]))
+    repeats = np.concatenate(others)
     if identifiers.duplicates == "error" and len(repeats):
         raise repeated_keys(len(repeats), repeats[:, 1].tolist())
     counts = identifiers.counts
-    there_before = np.sort(known.ours.places)
     return Changes(
         rows,
-        there_before[rows[there_before] < 0].astype(np.int64),
+        np.flatnonzero((rows < 0) & ~known.ours_gone),
         repeats,
         Added(identifiers, parts, found),
         counts.total,

@@ -187,8 +187,8 @@ def _texts(values: pa.Array, column: KeyColumn) -> pa.Array:
 def _finished(texts: pa.Array, plain: pa.Array, fast: pa.Array, column: KeyColumn) -> pa.Array:
     """`fast` where `plain` says that it holds, else the rule one by one (each value once); empty ones are null."""
     known = np.asarray(pc.fill_null(plain, True).to_numpy(zero_copy_only=False), dtype=np.bool_)
-    filled = pc.if_else(pc.equal(pc.binary_length(fast), 0), pa.scalar(None, fast.type), fast)
-    filled = pc.if_else(texts.is_valid(), filled, pa.scalar(None, fast.type))
+    nothing = pc.or_(pc.equal(pc.binary_length(fast), 0), texts.is_null())
+    filled = pc.if_else(nothing, pa.scalar(None, fast.type), fast) if pc.any(nothing).as_py() else fast
     rest = np.flatnonzero(~known & np.asarray(texts.is_valid().to_numpy(zero_copy_only=False)))
     if not len(rest):
         return filled.cast(pa.binary())

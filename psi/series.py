@@ -20,7 +20,7 @@ import numpy.typing as npt
 from party.errors import UsageError
 from psi.changes import Changes, find_changes, identities
 from psi.ecdh import OURS, TAGGED, collect_tags, exchange, meet
-from psi.known import Known, Sorted, paired, split
+from psi.known import WIDTH, Known, Sorted, Table, merged, pack, split, still
 from psi.masking import Facts, KeyList, Secret, Source, kept_list, prepare, secret_of
 from psi.means import awaited
 from psi.messages import CHUNK, MOST_ROWS, Bitmap, Commitment, Enough, Listed, Removed, Seed, Tags
@@ -60,22 +60,24 @@ def begin(run: Run, identifiers: Source, keys: Keys) -> tuple[Alignment, Known] 
         return None
     ours = kept_list(run.store)
     known = _first_known(run, ours, secret, found)
-    return found, replace(known, ours=_first_identities(identifiers, keys.identity, ours))
+    digests = _first_identities(identifiers, keys.identity, ours)
+    return found, replace(known, ours=Table(digests, Sorted.none()))
 
 
 def _first_known(run: Run, ours: KeyList, secret: Secret, found: Alignment) -> Known:
     """From the journals of a whole run: tags and places, ours left out."""
     told = run.store.load(SEED_TOLD)
     tagged = run.store.journal(TAGGED)
-    width, nothing = run.tag_width(0, 0), Sorted.none()
+    own, pairs = Sorted.none(), np.empty(0, np.uint64)
     if told is None:  # we sent the tags
-        theirs = _by_word(Sorter(tagged, width + 8), secret.seed, found.theirs)
-        return Known(False, len(ours), found.theirs, nothing, theirs, nothing, np.empty(0, np.uint64))
-    theirs = _numbered(Sorter(tagged, width + 4))
-    own = _numbered(Sorter(run.store.journal(OURS), width + 4)).placed(_sent_places(told, len(ours)))
-    pairs = paired(own, theirs)
-    pairs.sort()
-    return Known(True, len(ours), found.theirs, nothing, theirs, own, pairs)
+        theirs = _by_word(Sorter(tagged, WIDTH + 8), secret.seed, found.theirs)
+    else:
+        theirs = _numbered(Sorter(tagged, WIDTH + 4))
+        own = _numbered(Sorter(run.store.journal(OURS), WIDTH + 4)).placed(_sent_places(told, len(ours)))
+        pairs = pack(theirs.find(own), own.places)
+    ours_gone, theirs_gone = (np.zeros(count, dtype=np.bool_) for count in (len(ours), found.theirs))
+    nothing, known, returned = (Table(table, Sorted.none()) for table in (Sorted.none(), theirs, own))
+    return Known(told is not None, None, ours_gone, theirs_gone, nothing, known, returned, pairs, pairs[:0])
 
 
 def _first_identities(identifiers: Source, key: bytes, ours: KeyList) -> Sorted:
@@ -134,14 +136,12 @@ def advance(run: Run, identifiers: Source, keys: Keys, base: Known) -> tuple[Ali
 
 
 def _swap_removed(run: Run, removed: Rows, base: Known) -> npt.NDArray[np.bool_]:
-    """For each place of the peer's whether it has become empty now."""
+    """For each place of the peer's whether it is empty now."""
     run.guard.disclose("alignment.series", run.channel.peer, len(removed))
     for at in range(0, max(len(removed), 1), CHUNK):
         part = removed[at : at + CHUNK].astype("<u4")
         run.channel.send(Removed(at + CHUNK >= len(removed), part))
-    alive = np.zeros(base.next_theirs, dtype=np.bool_)
-    alive[base.theirs.places] = True
-    gone = np.zeros(base.next_theirs, dtype=np.bool_)
+    alive = ~base.theirs_gone
     while True:
         got = awaited(run.channel, Removed, run.report, f"the keys that {run.channel.peer} has no more")
         places = got.places.astype(np.int64)
@@ -150,9 +150,8 @@ def _swap_removed(run: Run, removed: Rows, base: Known) -> npt.NDArray[np.bool_]
         if (places >= base.next_theirs).any() or not alive[places].all():
             raise run.broken("removes a key that is not there")
         alive[places] = False
-        gone[places] = True
         if got.last:
-            return gone
+            return ~alive
 
 
 class _Step:
@@ -166,14 +165,11 @@ class _Step:
         self.changes = changes
         self.added = added
         self.told = told
-        self.gone = gone
-        self.next_ours = base.next_ours + len(added)
-        self.next_theirs = base.next_theirs + told.count
         self.rows = np.concatenate([changes.rows, *(added.rows(chunk) for chunk in range(added.chunks))])
-        self.alive_ours = int((self.rows >= 0).sum())
-        self.alive_theirs = len(base.theirs) - int(gone.sum()) + told.count
-        self.removed = np.zeros(base.next_ours, dtype=np.bool_)
-        self.removed[changes.removed] = True
+        self.ours_gone = self.rows < 0
+        self.theirs_gone = np.concatenate([gone, np.zeros(told.count, dtype=np.bool_)])
+        self.alive_ours = int((~self.ours_gone).sum())
+        self.alive_theirs = int((~self.theirs_gone).sum())
         if self.alive_theirs > run.terms.most_theirs:
             raise run.broken(f"has {self.alive_theirs} keys now, the agreement allows {run.terms.most_theirs}")
 
@@ -198,12 +194,11 @@ class _Step:
 
         # 7, 8. The bitmap over all of our places.
         got = awaited(channel, Bitmap, run.report, "the bitmap of matches")
-        count, bits = checked_bitmap(run, got, self.next_ours, min(self.alive_ours, self.alive_theirs))
+        count, bits = checked_bitmap(run, got, len(self.ours_gone), min(self.alive_ours, self.alive_theirs))
         rows = self.rows[bits]
         if (rows < 0).any():
             raise run.broken("sent a bitmap with keys that are gone")
-        known = self._known(theirs, self.base.own, np.empty(0, np.uint64))
-        return self._aligned(rows, count, got.bits), known
+        return self._aligned(rows, count, got.bits), self._known(theirs, self.base.own, self.base.new_pairs)
 
     def receive(self, tagged: Sorter) -> tuple[Alignment, Known] | None:
         """The tag receiver."""
@@ -215,14 +210,12 @@ class _Step:
         promised = promised_order(run, "our tags", SLOW * len(self.added))
         with run.dropping(OURS):
             fresh = _numbered(collect_tags(run, self.added, self.told.count))
-            if fresh.repeats() or base.own.holds_one_of(fresh, self.removed):
+            if fresh.repeats() or (base.own.find(fresh, self.ours_gone) >= 0).any():
                 raise run.broken("returned one tag twice")
-        there, here = split(base.pairs)
-        stays = base.pairs[~(self.gone[there] | self.removed[here])]
-        known_pairs = _swapped(paired(new.shifted(base.next_theirs), base.own))
-        known_pairs = known_pairs[~self.removed[split(known_pairs)[1]]]
-        new_pairs = paired(fresh, theirs)  # with places in the secret order
-        count = len(stays) + len(known_pairs) + len(new_pairs)
+        met = theirs.find(fresh, self.theirs_gone)
+        before, since = (still(pairs, self.theirs_gone, self.ours_gone) for pairs in (base.pairs, base.new_pairs))
+        since = merged(since, pack(new.places + base.next_theirs, base.own.find(new, self.ours_gone)))
+        count = len(before) + len(since) + int((met >= 0).sum())
 
         # 5, 6. Enough? Then the seed tells which.
         run.guard.disclose("alignment.enough", channel.peer, 1)
@@ -230,27 +223,26 @@ class _Step:
         if count < run.terms.min_size:
             return None
         seed = told_order(run, promised)
-        sent = _sent_places(seed, len(self.added)) + base.next_ours
-        there, secret = split(new_pairs)
-        resolved = there.astype(np.uint64) << np.uint64(32) | sent[secret].astype(np.uint64)
-        pairs = np.concatenate([stays, known_pairs, resolved])
-        pairs.sort()
+        fresh = fresh.placed(_sent_places(seed, len(self.added)) + base.next_ours)
+        since = merged(since, pack(met, fresh.places))
+        pairs = merged(before, since)
 
         # 7, 8. The bitmap over all places of the peer's.
         there, here = split(pairs)
-        matched = np.zeros(self.next_theirs, dtype=np.bool_)
+        matched = np.zeros(len(self.theirs_gone), dtype=np.bool_)
         matched[there] = True
         run.guard.disclose("alignment.rows", channel.peer, count)
         bits = np.packbits(matched, bitorder="little")
         channel.send(Bitmap(count, bits))
-        own = base.own.changed(self.removed, fresh.placed(sent))
-        return self._aligned(self.rows[here], count, bits), self._known(theirs, own, pairs)
+        own = base.own.changed(self.ours_gone, fresh)
+        return self._aligned(self.rows[here], count, bits), self._known(theirs, own, since)
 
-    def _theirs(self, new: Sorted) -> Sorted:
+    def _theirs(self, new: Sorted) -> Table:
         """The peer's tags now; PeerError for one that is new and known."""
-        if new.repeats() or self.base.theirs.holds_one_of(new, self.gone):
+        known = self.base.theirs
+        if new.repeats() or (known.find(new, self.theirs_gone) >= 0).any():
             raise self.run.torsion()
-        return self.base.theirs.changed(self.gone, new.shifted(self.base.next_theirs))
+        return known.changed(self.theirs_gone, new.placed(np.arange(self.base.next_theirs, len(self.theirs_gone))))
 
     def _aligned(self, rows: Rows, count: int, bits: npt.NDArray[np.uint8]) -> Alignment:
         digest = self.run.hash(_DIGEST, count.to_bytes(8, "little"), bits.tobytes())
@@ -261,28 +253,25 @@ class _Step:
         others = others[np.lexsort((others[:, 1], others[:, 0]))]
         return Alignment(rows, None, count, digest, self.alive_ours, self.alive_theirs, facts=facts, others=others)
 
-    def _known(self, theirs: Sorted, own: Sorted, pairs: Words) -> Known:
-        digests = self.changes.added.identities(self.rows[self.base.next_ours :])
-        new = Sorted.of(digests, np.arange(self.base.next_ours, self.next_ours))
-        ours = self.base.ours.changed(self.removed, new)
-        return Known(self.base.receiver, self.next_ours, self.next_theirs, ours, theirs, own, pairs)
+    def _known(self, theirs: Table, own: Table, since: Words) -> Known:
+        """What is kept; `since`: the pairs that have come since the base."""
+        base = self.base
+        digests = self.changes.added.identities(self.rows[base.next_ours :])
+        ours = base.ours.changed(self.ours_gone, Sorted.of(digests, np.arange(base.next_ours, len(self.rows))))
+        known = replace(base, ours=ours, theirs=theirs, own=own, new_pairs=since)
+        return replace(known, ours_gone=self.ours_gone, theirs_gone=self.theirs_gone)
 
 
 def _numbered(records: Sorter) -> Sorted:
     """A sorter over (tag, place) as a whole."""
     whole = np.concatenate(list(records.ranges()))
-    return Sorted.of(whole[:, :-4], whole[:, -4:].copy().view(">u4").ravel().astype(np.uint32))
+    return Sorted.of(whole[:, :-4], whole[:, -4:].copy().view(">u4").ravel())
 
 
 def _by_word(records: Sorter, seed: bytes, count: int) -> Sorted:
     """A sorter over (random word, tag) with the places that stand behind the words."""
     whole = np.concatenate(list(records.ranges()))
     return Sorted.of(whole[:, 8:], _sent_places(seed, count))
-
-
-def _swapped(pairs: Words) -> Words:
-    """With the two places of each pair exchanged."""
-    return pairs >> np.uint64(32) | pairs << np.uint64(32)
 
 
 def _sent_places(seed: bytes, count: int) -> Rows:

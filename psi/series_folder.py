@@ -2,7 +2,8 @@
 
     series.json     label (the run that began it) and when
     root/           scalar, salt, key of the identifiers' digests; how many keys of the peer each run met
-    v0003/          the state after the third run; the one before is kept until the next run has begun
+    v0003/          the state after the third run, or what has changed since an earlier one, which stays as its base;
+                    the one before is kept until the next run has begun
     v0004.RUN.new/  the state that RUN has made, until both sides have their alignment on disk
     work-.../       the journals of the run under way
 
@@ -59,8 +60,8 @@ class SeriesFolder:
     def align(self, run: Run, identifiers: Source) -> Alignment | None:
         """The next alignment of the series, or the first of a new one, as both sides decide; None on both sides below
         the minimum size. One round more than `advance`, or `psi.match`."""
-        versions = self._versions()
-        held = [self._held(version) for version in reversed(versions[-2:])] + [bytes(32)] * 2
+        versions = self._versions()[-2:]
+        held = [self._held(version) for version in reversed(versions)] + [bytes(32)] * 2
         ours = Held(held[0], held[1], self._due(run, versions))
         run.channel.send(ours)
         told = awaited(run.channel, Held, run.report, "what it holds of the series")
@@ -96,18 +97,17 @@ class SeriesFolder:
 
     def _next(self, run: Run, identifiers: Source, base: int) -> Alignment | None:
         bound = self._bound(run)
-        state = known.load(self._store(f"v{base:04d}", base))
-        if state is None:
-            raise InternalError("the state of this series is gone", hint="run again with --realign")
-        self._clear(run, base)
+        state = known.load(lambda version: self._store(f"v{version:04d}", version), base)
+        self._clear(run, base, state.base)
         made = advance(bound, identifiers, self._keys(run), state)
         return self._keep(run, base + 1, made)
 
-    def _clear(self, run: Run, base: int) -> None:
-        """Older states than the one that both hold, and what runs have left that were never finished."""
+    def _clear(self, run: Run, held: int, base: int | None) -> None:
+        """Older states than the one that both hold, but for its base; and what runs have left that never ended."""
         mark = _mark(run.terms.run)
         for path in self._folder.iterdir():
-            older = path.name.startswith("v") and path.suffix != ".new" and int(path.name[1:]) < base
+            state = path.name.startswith("v") and path.suffix != ".new"
+            older = state and int(path.name[1:]) < held and int(path.name[1:]) != base
             left = (path.suffix == ".new" and f".{mark}." not in path.name) or (
                 path.name.startswith("work-") and not path.name.endswith(mark)
             )
@@ -121,7 +121,7 @@ class SeriesFolder:
         name = f"v{version:04d}.{_mark(run.terms.run)}.new"
         if (self._folder / name).exists():
             self._destroy(self._folder / name)
-        known.save(self._store(name, version), state)
+        known.save(self._store(name, version), state.compact(), version)
         return alignment
 
     def _bound(self, run: Run) -> Run:

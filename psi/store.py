@@ -10,6 +10,7 @@ itself a record: `wipe` overwrites that, and what a disk still holds of a journa
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import secrets
 from pathlib import Path
@@ -138,12 +139,17 @@ class SealedStore:
     def load(self, name: str) -> bytes | None:
         """The record of this name, or None; InternalError when the file was changed or is another run's."""
         try:
-            sealed = self._path(name).read_bytes()
+            with (
+                self._path(name).open("rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+                memoryview(content) as sealed,
+                sealed[:12] as nonce,
+                sealed[12:] as rest,
+            ):
+                return self._cipher.decrypt(nonce, rest, self._bound_to(name))
         except FileNotFoundError:
             return None
-        try:
-            return self._cipher.decrypt(sealed[:12], sealed[12:], self._bound_to(name))
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # changed, or shorter than a nonce
             raise InternalError(f"the alignment's record {name!r} is broken: start a new run") from None
 
     def save(self, name: str, content: bytes) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from kernels import curve25519
 from party.message import Message
 from psi import Alignment, Joined, Means, MemoryStore, Terms, align, request
-from psi.known import Known
+from psi.known import Known, Table
 from psi.masking import KeyList, kept_list
 from psi.messages import (
     Agreed,
@@ -290,10 +290,10 @@ def _tags(scene: Scene, place: int, chunks: list[np.ndarray]) -> Expected:
 def _tags_in_series(scene: Scene, got: np.ndarray) -> Expected:
     series, seen = scene.series, [row.tobytes() for row in got]
     clean, base = series.clean, series.base[0]
-    theirs, own = _table(clean.theirs, got.shape[1]), _table(clean.own, got.shape[1])
+    theirs, own = _table(clean.theirs, clean.theirs_gone), _table(clean.own, clean.ours_gone)
     if len(set(seen)) < len(seen) or any(own.get(tag, base.next_ours) < base.next_ours for tag in seen):
         return BREACH
-    pairs = {int(pair >> np.uint64(32)): int(pair & np.uint64(0xFFFFFFFF)) for pair in clean.pairs}
+    pairs = {int(pair >> np.uint64(32)): int(pair & np.uint64(0xFFFFFFFF)) for pair in clean.matched()}
     row_of = dict(zip((pairs[place] for place in sorted(pairs)), scene.right.rows.tolist(), strict=True))
     found = {there: row_of[here] for there, here in pairs.items() if here < base.next_ours}
     rows = _sent(kept_list(scene.after), _seed(scene))
@@ -301,9 +301,14 @@ def _tags_in_series(scene: Scene, got: np.ndarray) -> Expected:
     return _by_place(scene, found, 0)
 
 
-def _table(known: Any, width: int) -> dict[bytes, int]:
-    content = np.stack([known.first, known.rest], axis=1).view(np.uint8).reshape(-1, 16)[:, :width]
-    return {row.tobytes(): int(place) for row, place in zip(content, known.places, strict=True)}
+def _table(table: Table, gone: np.ndarray) -> dict[bytes, int]:
+    """Tags that are not gone, with their places."""
+    found = {}
+    for part in (table.base, table.added):
+        for first, tail in zip(part.first, part.tail, strict=True):
+            if not gone[int(tail) & 0xFFFFFFFF]:
+                found[first.tobytes() + tail.tobytes()[4:]] = int(tail) & 0xFFFFFFFF
+    return found
 
 
 def _evaluated(scene: Scene, place: int, message: Evaluated) -> Expected:
@@ -324,14 +329,14 @@ def _evaluated(scene: Scene, place: int, message: Evaluated) -> Expected:
 def _removed(scene: Scene, place: int, message: Removed) -> Expected:
     series, told = scene.series, scene.message(place).places.tolist()
     base, places = series.base[0], message.places.tolist()
-    alive = set(base.theirs.places.tolist())
+    alive = set(np.flatnonzero(~base.theirs_gone).tolist())
     if places != sorted(set(places)) or not set(places) <= alive or not message.last:
         return BREACH
     if not base.receiver:  # the bitmap was made with what has really gone
-        left = len(base.theirs.places) - len(places) + scene.message(scene.places(Listed)[0]).count
+        left = len(alive) - len(places) + scene.message(scene.places(Listed)[0]).count
         fits = (scene.right.count or 0) <= left
         return ("aligned", scene.right.rows.tolist()) if fits else BREACH
-    pairs = {int(pair >> np.uint64(32)): int(pair & np.uint64(0xFFFFFFFF)) for pair in series.clean.pairs}
+    pairs = {int(pair >> np.uint64(32)): int(pair & np.uint64(0xFFFFFFFF)) for pair in series.clean.matched()}
     found = dict(zip(sorted(pairs), scene.right.rows.tolist(), strict=True))
     back = set(told) - set(places)  # none of these matched: the peer's 7 and 8 are not ours
     assert not back & set(found)
