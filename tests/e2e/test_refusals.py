@@ -167,7 +167,7 @@ def test_data_that_does_not_fit_is_exit_6_on_either_side(pair: Pair) -> None:
     with pair.served():
         change(folder / "customers.csv", "k150,3", "k150,77")  # beyond the declared range
         error = refused(run(pair), 6, "v")
-        assert "77" not in error["message"] and error["stage"]
+        assert "77" not in error["message"].replace(str(folder), "") and error["stage"]
         change(folder / "customers.csv", "k150,77", "k150,3\nk150,3")
         refused(run(pair), 6, "repeat")
         change(folder / "customers.csv", "k150,3\nk150,3", "k150,3")
