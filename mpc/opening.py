@@ -1,8 +1,8 @@
 """Openings: the only way out of the shares, and the rule of the smallest group.
 
 `open_to` and `open_bits` ask the guard before each send, so the ledger has the entry first. Sizes depend on the shapes
-alone. `shown_groups`, `suppress` and `protect` decide on shares which cells may be opened: nothing of a suppressed cell
-is opened to anyone, and nothing about the others either before `open_to`.
+alone. `shown_groups` and `suppress` decide on shares which cells may be opened: nothing of a suppressed cell is opened
+to anyone, and nothing about the others either before `open_to`.
 
 Reveals: Opened shows its receiver the other half of a value, and so the value; the rest is `mpc.ot` and `mpc.compare`.
 Source: docs/protocols/07-opening-and-min-rows.md.
@@ -23,7 +23,7 @@ from mpc.engine import Engine
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["open_bits", "open_to", "protect", "shown_groups", "suppress"]
+__all__ = ["open_bits", "open_to", "shown_groups", "suppress"]
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -93,21 +93,12 @@ def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bit
 
 
 def suppress(engine: Engine, shown: Bits, cells: Words) -> Words:
-    """Shares of the cells with those of hidden groups replaced by 0.
+    """Shares of the cells with those of hidden groups replaced by 0: they open as zeros, an empty one and a small one
+    alike, and the bytes are the same whatever the counts.
 
     shown: XOR shares (g,); cells: uint64 (g,) or (g, k). Rounds: 2. Bytes: as `mpc.convert.select`.
     """
     return select(engine, shown, cells)
-
-
-def protect(engine: Engine, counts: Words, cells: Words, min_rows: int, bits: int) -> tuple[Bits, Words]:
-    """`shown_groups` and `suppress` in one: (XOR shares of shown (g,), shares of the masked cells).
-
-    What the caller then opens is `shown` and the masked cells, to the receivers only: a hidden group opens as zeros,
-    an empty one and a small one alike. Same bytes whatever the counts.
-    """
-    shown = shown_groups(engine, counts, min_rows, bits)
-    return shown, suppress(engine, shown, cells)
 
 
 def _smallest(engine: Engine, counts: Words, shown: Bits, bits: int, place: int) -> Bits:

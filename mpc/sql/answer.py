@@ -1,10 +1,13 @@
-"""The answer at a receiver: opened integers and labels to rows in the order of the group keys."""
+"""The answer at a receiver: opened integers and labels to rows, in the order of ORDER BY, then of the group keys."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from mpc.sql.products import cells_of
-from mpc.sql.result import Cell, Number, Result, close, evaluate, shown
-from mpc.sql.types import Plan
+from mpc.sql.result import Cell, Exact, Number, Result, close, evaluate, shown
+from mpc.sql.types import Order, Plan
 
 __all__ = ["Labels", "answer"]
 
@@ -17,9 +20,9 @@ def answer(
     """opened: for each opening of the plan the integers of all cells, party 0's groups slowest."""
     names = tuple(output.name for output in plan.outputs)
     if not plan.grouped:
-        return Result(names, (_row(plan, opened, 0, ()),), 0)
+        return Result(names, (_row(plan, opened, 0, ()).cells,), 0)
     ranks = _ranks(plan, labels)
-    found: list[tuple[tuple[int, ...], dict[str, Cell]]] = []
+    found: list[tuple[tuple[int, ...], _Row]] = []
     hidden = 0
     for cell in range(sizes[0] * sizes[1]):
         if opened[0][cell] < plan.min_rows:
@@ -28,10 +31,21 @@ def answer(
         keys = _keys(plan, sizes, cell, labels)
         order = tuple(rank[key] for rank, key in zip(ranks, keys, strict=True))
         found.append((order, _row(plan, opened, cell, keys)))
-    return Result(names, tuple(row for _, row in sorted(found, key=lambda item: item[0])), hidden)
+    rows = [row for _, row in sorted(found, key=lambda item: item[0])]
+    for place in reversed(range(len(plan.order))):
+        rows = _ordered(rows, place, plan.order[place])
+    return Result(names, tuple(row.cells for row in rows), hidden)
 
 
-def _row(plan: Plan, opened: list[list[int]], cell: int, keys: tuple[Cell, ...]) -> dict[str, Cell]:
+@dataclass(frozen=True)
+class _Row:
+    """Cells as they are shown, and what ORDER BY compares."""
+
+    cells: dict[str, Cell]
+    order: tuple[Number | Cell, ...]
+
+
+def _row(plan: Plan, opened: list[list[int]], cell: int, keys: tuple[Cell, ...]) -> _Row:
     values: list[Number] = []
     for place, aggregate in enumerate(plan.aggregates):
         count = opened[plan.counts[place]][cell]
@@ -39,7 +53,21 @@ def _row(plan: Plan, opened: list[list[int]], cell: int, keys: tuple[Cell, ...])
             values.append(None)
         else:
             values.append(close(aggregate, count, [opened[number][cell] for number in plan.values[place]]))
-    return {output.name: shown(evaluate(output.post, values, keys)) for output in plan.outputs}
+    cells = {output.name: shown(evaluate(output.post, values, keys)) for output in plan.outputs}
+    return _Row(cells, tuple(evaluate(order.post, values, keys) for order in plan.order))
+
+
+def _ordered(rows: list[_Row], place: int, order: Order) -> list[_Row]:
+    """By one part of ORDER BY; equal rows stay in their order."""
+    nulls = [row for row in rows if row.order[place] is None]
+    others = [row for row in rows if row.order[place] is not None]
+
+    def compared(row: _Row) -> Any:
+        value = row.order[place]
+        return value.fraction if isinstance(value, Exact) else value
+
+    others.sort(key=compared, reverse=order.descending)
+    return [*nulls, *others] if order.nulls_first else [*others, *nulls]
 
 
 def _digits(plan: Plan, sizes: tuple[int, int], cell: int, owner: int) -> list[int]:

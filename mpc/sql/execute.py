@@ -4,8 +4,8 @@ Steps, the same on both sides (docs/protocols/08-statistics-and-sql.md):
 1. each owner computes its features and group places in the clear; sizes of groups without a declared domain are told;
 2. products of features of both owners come from the lattice engine as shares mod 2^64, the rest is local;
 3. sums of digits are joined to sums on shares;
-4. cells of too few rows become 0 on shares; 5. what the plan names is opened to its receivers;
-6. labels of shown groups go to the receivers that lack them.
+4. cells of too few rows, and those that HAVING hides, become 0 on shares;
+5. what the plan names is opened to its receivers; 6. labels of shown groups go to the receivers that lack them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from mpc.compare import at_least, logic_and
 from mpc.convert import select, truncate
 from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
-from mpc.opening import open_bits, open_to, protect
+from mpc.opening import open_bits, open_to, shown_groups, suppress
 from mpc.sql.answer import Labels, answer
+from mpc.sql.having import having_bits
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
 from mpc.sql.products import CELLS, cells_of, check_held
@@ -194,9 +195,13 @@ class _Run:
         width = max(plan.rows, 1).bit_length()
         bits: Bits | None = None
         if plan.grouped and (plan.min_rows > 1 or self._blind_owners()):
-            columns = np.concatenate(masked).T
-            bits, kept = protect(self.engine, masked[0][0], columns.copy(), plan.min_rows, width)
-            masked = self._split(kept.T)
+            bits = shown_groups(self.engine, masked[0][0], plan.min_rows, width)
+        if plan.having is not None:
+            counts_and_sums = [limbs[0] for limbs in quantities]
+            fulfilled = having_bits(self.engine, plan.having, counts_and_sums, plan.min_rows, width)
+            bits = fulfilled if bits is None else logic_and(self.engine, bits, fulfilled)
+        if bits is not None:
+            masked = self._split(suppress(self.engine, bits, np.concatenate(masked).T.copy()).T)
         done = set(plan.opened[0].gates) if plan.grouped else set()
         gated = {n: sorted(set(opening.gates) - done) for n, opening in enumerate(plan.opened)}
         gates = sorted({gate for some in gated.values() for gate in some})

@@ -5,34 +5,17 @@ from __future__ import annotations
 from sqlglot import errors, exp
 from sqlglot import parse as parse_statements
 
-from mpc.sql import numbers
 from mpc.sql.bind import SIZE, bind
+from mpc.sql.outputs import Answer, bare
 from mpc.sql.scope import Scope, means, refuse
-from mpc.sql.types import Aggregate, Context, Expr, Output, Post, Query, owners
+from mpc.sql.types import Context, Expr, Query, owners
 from party.errors import UsageError
 
 __all__ = ["parse"]
 
 TEXT = 20_000  # characters of a statement
-_FUNCTIONS: dict[type[exp.Expression], str] = {
-    exp.Count: "count",
-    exp.Sum: "sum",
-    exp.Avg: "avg",
-    exp.Variance: "var_samp",
-    exp.VariancePop: "var_pop",
-    exp.Stddev: "stddev_samp",
-    exp.StddevSamp: "stddev_samp",
-    exp.StddevPop: "stddev_pop",
-    exp.CovarSamp: "covar_samp",
-    exp.CovarPop: "covar_pop",
-    exp.Corr: "corr",
-}
-_NAMED = {"covar": "covar_samp", "mean": "avg"}
-_LATER = {
-    "having": "HAVING comes in a later version",
-    "order": "sort the answer yourself; ORDER BY comes in a later version",
-    "limit": "LIMIT comes in a later version",
-}
+_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "order")
+_LATER = {"limit": "LIMIT comes in a later version"}
 
 
 def parse(sql: str, context: Context) -> Query:
@@ -60,11 +43,9 @@ class _Statement:
     def __init__(self, select: exp.Select, context: Context) -> None:
         self.select = select
         self.context = context
-        self.aggregates: list[Aggregate] = []
-        self.places: dict[Aggregate, int] = {}
         self.size = 0
         for name, part in select.args.items():
-            if part in (None, False, []) or name in ("expressions", "from_", "joins", "where", "group"):
+            if part in (None, False, []) or name in _PARTS:
                 continue
             raise UsageError(f"{name.upper().strip('_')} is not supported", hint=_LATER.get(name))
         self.scope, self.join = self._from()
@@ -79,25 +60,23 @@ class _Statement:
     def query(self) -> Query:
         where = self._where()
         groups, names = self._groups()
-        outputs = tuple(
-            Output(self._name(node, groups), self._post(_bare(node), groups)) for node in self.select.expressions
-        )
-        seen = [output.name for output in outputs]
-        for name in seen:
-            if seen.count(name) > 1:
-                raise UsageError(f"two columns of the answer are named {name!r}", hint="name them with AS")
+        answer = Answer(self.select, self._bind, self._condition, groups)
+        outputs, order = answer.outputs(), answer.order()
+        shown = len(answer.aggregates)  # what HAVING alone reads comes behind them, and is not opened
+        having = answer.having()
         tables = tuple(
             next(table for party, table in self.scope.aliases.values() if party == ours)
             for ours in self.context.parties
         )
-        if not groups and not self.aggregates:
+        if not groups and not answer.aggregates:
             raise UsageError(
                 "the statement has no aggregate: rows are never shown",
                 hint="ask for COUNT, SUM, AVG, VAR, STDDEV, COVAR or CORR",
             )
         return Query(
-            (tables[0], tables[1]), where, groups, names, tuple(self.aggregates), outputs, self.join, self.keep
-        )
+            (tables[0], tables[1]), where, groups, names, tuple(answer.aggregates), outputs, self.join, self.keep,
+            order, having, shown,
+        )  # fmt: skip
 
     # --- FROM and JOIN --------------------------------------------------------------------------------------------
 
@@ -244,120 +223,12 @@ class _Statement:
             place = int(item.this) if str(item.this).isdigit() else 0
             if not 1 <= place <= len(listed):
                 raise UsageError(f"GROUP BY {item.this}: there is no such column in the answer")
-            return _bare(listed[place - 1])
+            return bare(listed[place - 1])
         if isinstance(item, exp.Column) and item.args.get("table") is None:
             for node in listed:
                 if isinstance(node, exp.Alias) and node.alias.lower() == str(item.this.this).lower():
-                    return _bare(node)
+                    return bare(node)
         return item
-
-    # --- SELECT -----------------------------------------------------------------------------------------------------
-
-    def _name(self, node: exp.Expression, groups: tuple[Expr, ...]) -> str:
-        if isinstance(node, exp.Alias):
-            return node.alias
-        if isinstance(node, exp.Column):
-            return str(node.this.this)
-        if isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
-            return "count_star()"
-        return node.sql(dialect="duckdb", normalize_functions="lower")[:200]
-
-    def _post(self, node: exp.Expression, groups: tuple[Expr, ...]) -> Post:
-        function = _function(node)
-        if function is not None or isinstance(node, exp.Filter):
-            return Post("aggregate", value=self._aggregate(node))
-        if isinstance(node, exp.Paren):
-            return self._post(node.this, groups)
-        if isinstance(node, exp.Literal) and not node.args.get("is_string"):
-            constant = numbers.literal(str(node.this))
-            return Post("literal", value=int(constant.value or 0), scale=constant.scale)
-        for kind, op in ((exp.Add, "+"), (exp.Sub, "-"), (exp.Mul, "*"), (exp.Div, "/")):
-            if type(node) is kind and node.find(exp.AggFunc) is not None:
-                return Post(op, (self._post(node.this, groups), self._post(node.expression, groups)))
-        if isinstance(node, exp.Neg) and node.find(exp.AggFunc) is not None:
-            return Post("neg", (self._post(node.this, groups),))
-        to_double = isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE
-        if to_double and node.find(exp.AggFunc) is not None:
-            return Post("float", (self._post(node.this, groups),))
-        if isinstance(node, (exp.Window, exp.AggFunc)) or node.find(exp.AggFunc) is not None:
-            raise refuse(node, hint="of aggregates: + - * / with numbers")
-        if isinstance(node, exp.Star):
-            raise UsageError("SELECT * is not supported: rows are never shown", hint="ask for aggregates")
-        expr = self._bind(node)
-        if expr not in groups:
-            raise UsageError(
-                f"{node.sql(dialect='duckdb')[:80]} is neither aggregated nor in GROUP BY",
-                hint="rows are never shown: aggregate it or group by it",
-            )
-        return Post("key", value=groups.index(expr))
-
-    def _aggregate(self, node: exp.Expression) -> int:
-        condition = None
-        if isinstance(node, exp.Filter):
-            condition = self._condition(node.expression.this)
-            node = node.this
-        function = _function(node)
-        if function is None:
-            raise refuse(node)
-        for name, part in node.args.items():
-            if part not in (None, False, []) and name not in ("this", "expression", "expressions", "big_int"):
-                raise refuse(node, hint=f"its part {name!r} is not supported")
-        parts = [*node.expressions] if isinstance(node, exp.Anonymous) else [node.this, node.args.get("expression")]
-        if not isinstance(node, exp.Anonymous) and node.expressions:
-            raise refuse(node, hint=f"{function} takes one expression")
-        present = [part for part in parts if part is not None]
-        if (
-            function == "count"
-            and len(present) == 1
-            and type(present[0]) is exp.Star
-            and not any(present[0].args.values())
-        ):
-            present = []
-        elif function == "count" and not present:
-            raise refuse(node, hint="COUNT(*) or COUNT(expression)")
-        for part in present:
-            if isinstance(part, exp.Distinct):
-                raise UsageError(
-                    "DISTINCT inside an aggregate is not supported yet", hint="it comes in a later version"
-                )
-        if function != "count" and len(present) != (2 if function in ("covar_samp", "covar_pop", "corr") else 1):
-            raise UsageError(f"{function.upper()} has a wrong number of arguments")
-        args = tuple(self._argument(part, function) for part in present)
-        found = Aggregate(function, args, condition)
-        place = self.places.setdefault(found, len(self.aggregates))
-        if place == len(self.aggregates):
-            self.aggregates.append(found)
-        return place
-
-    def _argument(self, node: exp.Expression, function: str) -> Expr:
-        if node.find(exp.AggFunc) is not None:
-            raise refuse(node, hint="an aggregate inside an aggregate")
-        if isinstance(node, exp.Div):
-            raise UsageError(
-                "division inside an aggregate gives floats and is not supported",
-                hint="divide the aggregates instead, as in SUM(x) / COUNT(*)",
-            )
-        expr = self._bind(node)
-        if function == "count":
-            return expr
-        if expr.kind == "float":
-            raise UsageError(
-                f"{function.upper()} of a float column",
-                hint="declare the column decimal(p,s) in party.yaml: sums are exact",
-            )
-        if not numbers.numeric(expr) or expr.kind == "null":
-            raise UsageError(f"{function.upper()} of {expr.kind}: {node.sql(dialect='duckdb')[:80]}")
-        return expr
-
-
-def _function(node: exp.Expression) -> str | None:
-    if isinstance(node, exp.Anonymous):
-        return _NAMED.get(str(node.this).lower())
-    return _FUNCTIONS.get(type(node))
-
-
-def _bare(node: exp.Expression) -> exp.Expression:
-    return node.this if isinstance(node, exp.Alias) else node
 
 
 def _and(parts: list[Expr]) -> Expr:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mpc.sql.algebra import ONE, Poly, Side, number, truth
 from mpc.sql.entering import pair_ways, ways
+from mpc.sql.having import condition_of, tests_of
 from mpc.sql.parse import parse
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.render import local_select
-from mpc.sql.types import Aggregate, Context, Expr, GroupKey, Plan, Post, Query, columns_of, owners
+from mpc.sql.types import Aggregate, Condition, Context, Expr, GroupKey, Plan, Post, Query, columns_of, owners
 from party.errors import UsageError
 from party.request import Opening, Request, Use
 
@@ -39,12 +40,17 @@ def build(query: Query, context: Context) -> Plan:
     if keys:
         rows = builder.quantity("the number of rows", weight, 0, 1)
         builder.open(f"query.{context.name}.rows", rows, rows)
-    counts, values = [], []
+    places, shown = [], len(query.aggregates) if query.shown is None else query.shown
+    opened = len(builder.opened)
     for place, aggregate in enumerate(query.aggregates):
         what = f"query.{context.name}.{_column_name(query, place)}"
-        count, sums = _openings_of(aggregate, weight, builder, what, context)
-        counts.append(count)
-        values.append(sums)
+        places.append(_openings_of(aggregate, weight, builder, what, context))
+        if place < shown:
+            opened = len(builder.opened)
+    having = None
+    if query.having is not None:
+        having = condition_of(query.having, builder, query.aggregates, places, context.min_rows)
+    del builder.opened[opened:]  # what HAVING alone reads
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
     whats = tuple(opened.what for opened in builder.opened)
@@ -57,19 +63,21 @@ def build(query: Query, context: Context) -> Plan:
         rows=context.rows,
         min_rows=max(context.min_rows, 1),
         keys=keys,
-        aggregates=query.aggregates,
+        aggregates=query.aggregates[:shown],
         outputs=query.outputs,
         sources=(tuple(builder.sources[0]), tuple(builder.sources[1])),
         features=(tuple(builder.features[0]), tuple(builder.features[1])),
         quantities=tuple(builder.quantities),
         opened=tuple(builder.opened),
-        counts=tuple(counts),
-        values=tuple(values),
+        counts=tuple(count for count, _ in places[:shown]),
+        values=tuple(sums for _, sums in places[:shown]),
         calls=calls,
         request=Request(_uses(query, context), frozenset(_openings(context, keys, whats))),
         local_sql=(_local(builder, 0), _local(builder, 1)),
-        explanation=tuple(_explain(context, builder, whats)),
+        explanation=tuple(_explain(context, builder, whats, having)),
         keep=query.keep,
+        having=having,
+        order=query.order,
     )
 
 
@@ -229,7 +237,7 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
     return found
 
 
-def _explain(context: Context, builder: Builder, whats: tuple[str, ...]) -> list[str]:
+def _explain(context: Context, builder: Builder, whats: tuple[str, ...], having: Condition | None) -> list[str]:
     min_rows = max(context.min_rows, 1)
     lines = [f"{context.rows} aligned rows at most, min_rows {min_rows}"]
     for to in context.to:
@@ -250,10 +258,16 @@ def _explain(context: Context, builder: Builder, whats: tuple[str, ...]) -> list
     rounds = 2 * bool(calls) + 2 * digits + 1 + 2 * bool(blind)
     lines.append(
         f"{uploaded} encrypted columns, {len(calls)} products, about {builder.bytes(calls) / 1e6:.1f} MB"
-        f" and {rounds} rounds, once more for keys" + (", comparisons besides" if min_rows > 1 else "")
+        f" and {rounds} rounds, once more for keys"
+        + (", comparisons besides" if min_rows > 1 or having is not None else "")
     )
     if digits:
         lines.append("sums over 64 bits are joined from digits, on shares")
+    if having is not None:
+        tests = len(tests_of(having))
+        lines.append(
+            f"HAVING ({tests} comparisons a group) is decided on shares: of a group that it hides nothing is opened"
+        )
     if min_rows > 1:
         lines.append(f"numbers over fewer than {min_rows} rows stay hidden from both parties, by comparison on shares")
         if any(len(opened.gates) > 1 for opened in builder.opened):

@@ -17,7 +17,7 @@ from mpc.sql.algebra import Poly, Side
 from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source
 from party.errors import UsageError
 
-__all__ = ["CELLS", "Builder", "Work", "cells_of", "check_held", "products_of", "work_of"]
+__all__ = ["CELLS", "RANGE_HINT", "Builder", "Work", "cells_of", "check_held", "overflow", "products_of", "work_of"]
 
 SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
 LIMBS = 24
@@ -54,6 +54,7 @@ def check_held(calls: tuple[Call, ...], sizes: tuple[int, int], rows: int) -> No
 
 
 def overflow(what: str, bits: int, hint: str) -> UsageError:
+    """The refusal of a sum that may take more than 64 bits."""
     return UsageError(f"{what} would overflow 64 bits: it may reach {bits} bits", hint=hint)
 
 

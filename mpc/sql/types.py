@@ -18,6 +18,7 @@ from party.request import Opening, Request, Use
 __all__ = [
     "Aggregate",
     "Call",
+    "Condition",
     "Context",
     "Expr",
     "Factor",
@@ -25,6 +26,7 @@ __all__ = [
     "GroupKey",
     "Kind",
     "Opened",
+    "Order",
     "Output",
     "Plan",
     "Post",
@@ -119,7 +121,8 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Post:
-    """Arithmetic on opened aggregates. op: key, aggregate (value = their number), literal, + - * / neg float round."""
+    """Arithmetic on aggregates. op: key, aggregate (value = their number), literal, + - * / neg float; in HAVING also
+    comparisons, and, or, not, isnull."""
 
     op: str
     args: tuple[Post, ...] = ()
@@ -136,6 +139,30 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Order:
+    """One part of ORDER BY."""
+
+    post: Post
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True)
+class Condition:
+    """HAVING on shares. op: ge (a sum of coefficient * quantity + constant is at least 0), present, and, or, not.
+
+    `gates` are counts: where one is too small, ge and present are unknown, and false. bound: of the sum's magnitude.
+    """
+
+    op: str
+    args: tuple[Condition, ...] = ()
+    terms: tuple[tuple[int, int], ...] = ()
+    constant: int = 0
+    bound: int = 0
+    gates: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class GroupKey:
     """One GROUP BY key: its owner's expression, and its values in order where they are public (None: not known)."""
 
@@ -147,7 +174,9 @@ class GroupKey:
 
 @dataclass(frozen=True)
 class Query:
-    """A statement after parsing and typing. join: each party's key columns. keep: whose rows stay without a match."""
+    """A statement after parsing and typing. join: each party's key columns. keep: whose rows stay without a match.
+    shown: how many of the aggregates are opened, None for all; HAVING alone reads the others.
+    """
 
     tables: tuple[str, str]
     where: Expr | None
@@ -157,6 +186,9 @@ class Query:
     outputs: tuple[Output, ...]
     join: tuple[tuple[str, ...], tuple[str, ...]]
     keep: str | None = None
+    order: tuple[Order, ...] = ()
+    having: Post | None = None
+    shown: int | None = None
 
 
 Factor = tuple[str, int]  # v value or 0, n is not NULL, t is true, f is false; of the source with this number
@@ -222,7 +254,8 @@ class Plan:
 
     local: the SQL text of each owner's own step, by party, over its aligned table `aligned`. counts[a] and values[a]
     are the numbers in `opened` of aggregate a: entering rows, then sums. opened[0] is the rows of each cell if grouped.
-    keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them.
+    keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them. having: which
+    groups are shown, decided on shares. order: of the answer's rows, at its receiver.
     """
 
     name: str
@@ -245,6 +278,8 @@ class Plan:
     local_sql: tuple[str, str]
     explanation: tuple[str, ...] = field(default=())
     keep: str | None = None
+    having: Condition | None = None
+    order: tuple[Order, ...] = ()
 
     @property
     def local(self) -> dict[str, str]:

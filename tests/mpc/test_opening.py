@@ -153,12 +153,17 @@ def test_any_groups_follow_the_plain_rule(pair: tuple[Half, Half], counts: list[
     assert shown_bits(pair, counts, min_rows, 21, seed) == plain_shown(counts, min_rows)
 
 
+def protected(half: Half, counts: np.ndarray, cells: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    shown = opening.shown_groups(half, counts, 20, bits)
+    return shown, opening.suppress(half, shown, cells)
+
+
 def test_protected_cells_open_as_zeros_and_say_the_same_for_empty_and_small(pair: tuple[Half, Half]) -> None:
     counts = [50, 3, 0, 2**20 - 1, 60]
     cells = np.array([[50, -7], [3, 1234567], [0, 0], [2**20 - 1, -(2**62)], [60, 9]])
     rng = np.random.default_rng(5)
     count_shares, cell_shares = split(counts, rng), split(cells, rng)
-    got = both(*pair, lambda half: opening.protect(half, count_shares[half.index], cell_shares[half.index], 20, 20))
+    got = both(*pair, lambda half: protected(half, count_shares[half.index], cell_shares[half.index], 20))
     shown = got[0][0] ^ got[1][0]
     assert shown.tolist() == plain_shown(counts, 20) == [0, 0, 0, 1, 1]
     assert np.array_equal(opened((got[0][1], got[1][1])), cells * shown[:, None])
@@ -171,7 +176,7 @@ def test_protection_costs_the_same_whatever_the_counts(pair: tuple[Half, Half]) 
         cells = split(np.arange(12).reshape(6, 2), np.random.default_rng(2))
         got = both(
             *pair,
-            lambda half: half.counted(lambda: opening.protect(half, shares[half.index], cells[half.index], 20, 10)),
+            lambda half: half.counted(lambda: protected(half, shares[half.index], cells[half.index], 10)),
         )
         costs.add((got[0][1], got[1][1]))
     assert len(costs) == 1

@@ -28,8 +28,6 @@ REFUSED = {
     "union": (f"SELECT COUNT(*) {JOIN} UNION SELECT COUNT(*) {JOIN}", "Union"),
     "with": (f"WITH x AS (SELECT 1) SELECT COUNT(*) {JOIN}", "WITH"),
     "distinct": (f"SELECT DISTINCT COUNT(*) {JOIN}", "DISTINCT"),
-    "having": (f"SELECT COUNT(*) {JOIN} HAVING COUNT(*) > 1", "HAVING"),
-    "order": (f"SELECT COUNT(*) AS n {JOIN} ORDER BY n", "ORDER"),
     "limit": (f"SELECT COUNT(*) {JOIN} LIMIT 1", "LIMIT"),
     "offset": (f"SELECT COUNT(*) {JOIN} OFFSET 1", "OFFSET"),
     "qualify": (f"SELECT COUNT(*) {JOIN} QUALIFY TRUE", "QUALIFY"),

@@ -66,6 +66,35 @@ aggregates = st.one_of(
 )
 
 
+group_numbers = st.sampled_from(
+    (
+        "COUNT(*)",
+        "COUNT(t.minutes)",
+        "SUM(t.late)",
+        "SUM(b.balance * t.late)",
+        "SUM(b.balance)",
+        "COUNT(b.income) * 3 - 1",
+    )
+)
+group_tests = st.one_of(
+    st.tuples(group_numbers, st.sampled_from(("<", "<=", "=", "<>", ">=", ">")), st.one_of(
+        group_numbers, st.integers(-10, 200).map(str), st.sampled_from(("-0.5", "100.25", "99999999.99")),
+    )).map(" ".join),
+    st.tuples(st.sampled_from(("AVG(b.age)", "AVG(t.bill)", "SUM(t.late) / COUNT(b.region)")), st.sampled_from("<>"),
+              st.sampled_from(("57.0625", "3.33", "-12.5"))).map(" ".join),
+    group_numbers.map(lambda text: f"{text} IS NOT NULL"),
+    st.tuples(group_numbers, st.integers(-5, 3), st.integers(3, 99)).map(lambda p: f"{p[0]} BETWEEN {p[1]} AND {p[2]}"),
+)  # fmt: skip
+group_conditions = st.recursive(
+    group_tests,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(("AND", "OR")), inner).map(lambda part: f"({part[0]} {part[1]} {part[2]})"),
+        inner.map(lambda part: f"(NOT {part})"),
+    ),
+    max_leaves=3,
+)
+
+
 @st.composite
 def statements(draw: st.DrawFn) -> str:
     keys = draw(st.lists(st.sampled_from(KEYS), max_size=2, unique=True))
@@ -73,7 +102,8 @@ def statements(draw: st.DrawFn) -> str:
     listed = [f"{key} AS k{i}" for i, key in enumerate(keys)] + [f"{text} AS a{i}" for i, text in enumerate(chosen)]
     where = draw(st.one_of(st.none(), conditions))
     sql = f"SELECT {', '.join(listed)} {JOIN}" + (f" WHERE {where}" if where else "")
-    return sql + (f" GROUP BY {', '.join(keys)}" if keys else "")
+    having = draw(st.one_of(st.none(), group_conditions)) if keys else None
+    return sql + (f" GROUP BY {', '.join(keys)}" if keys else "") + (f" HAVING {having}" if having else "")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,256 @@
+"""Seconds and bytes of joint SQL and statistics: two processes, one core each, over mutual TLS on loopback, no dealer.
+
+    python benchmarks/sql.py [--rows 100000 1000000] [--only dot ...] [--json]
+
+Aligned columns are in memory. Each line is one statement of one session, planned and run on both sides; bytes are TLS
+payload both ways; every answer is compared with the plain one. What a session needs once (keys, base transfers) comes
+before the first line. `again` repeats a statement in the same session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: its files are named as packages are
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.two_parties import NAMES, Record, machine, memory, run_both
+from connectors import evaluate
+from kernels import ntt
+from mpc import compare, statistics
+from mpc.engine import Engine
+from mpc.sql import TABLE, Context, Plan, execute, plan
+from party.catalogue import Catalogue, Column, Table
+from party.channel import Channel
+from party.guard import Guard
+
+JOIN = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
+REGIONS = tuple(f"region{n}" for n in range(10))
+PLANS = tuple(f"plan{n}" for n in range(10))
+FEATURES = 10  # columns a side of the correlation
+BITS = 21  # magnitude of a column: with its sign a multiplier of 22 bits
+
+
+def _columns(party: str) -> tuple[Column, ...]:
+    key, group, domain = ("phone", "region", REGIONS) if party == "bank" else ("msisdn", "plan", PLANS)
+    numbers = [Column(f"x{n}", "integer", low=-(2**BITS) + 1, high=2**BITS - 1) for n in range(FEATURES)]
+    return (
+        Column(key, "string"),
+        Column(group, "string", domain=domain),
+        Column("flag", "bool"),
+        Column("wide", "integer", low=-(2**42), high=2**42),
+        *numbers,
+    )
+
+
+def catalogues(rows: int) -> tuple[Catalogue, Catalogue]:
+    """Both parties' tables."""
+    return (
+        Catalogue("bank", (Table("customers", (("phone",),), _columns("bank"), rows),)),
+        Catalogue("telco", (Table("subscribers", (("msisdn",),), _columns("telco"), rows),)),
+    )
+
+
+def columns(place: int, rows: int) -> dict[str, np.ndarray]:
+    """One party's aligned columns; groups as numbers."""
+    rng = np.random.default_rng(place)
+    found = {
+        "group": rng.integers(0, 10, rows),
+        "flag": rng.integers(0, 2, rows),
+        "wide": rng.integers(-(2**42), 2**42, rows),
+    }
+    return found | {f"x{n}": rng.integers(-(2**BITS) + 1, 2**BITS, rows) for n in range(FEATURES)}
+
+
+def table(place: int, values: dict[str, np.ndarray]) -> pa.Table:
+    """The same as our aligned table."""
+    group, names = ("region", REGIONS) if place == 0 else ("plan", PLANS)
+    arrays = {
+        group: pa.DictionaryArray.from_arrays(pa.array(values["group"]), pa.array(names)).cast(pa.string()),
+        "flag": pa.array(values["flag"] == 1),
+        "wide": pa.array(values["wide"]),
+    }
+    return pa.table(arrays | {f"x{n}": pa.array(values[f"x{n}"]) for n in range(FEATURES)})
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line: a statement, or the columns of a correlation, or comparisons; the plain answer as numbers."""
+
+    name: str
+    target: str
+    sql: str = ""
+    check: Callable[[dict[str, np.ndarray], dict[str, np.ndarray]], np.ndarray] | None = None
+    kind: str = "sql"
+
+
+def _grouped(keys: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
+    sums = np.zeros(count, dtype=np.int64)
+    np.add.at(sums, keys, values)
+    return sums
+
+
+CASES = (
+    Case(
+        "dot, 22-bit multiplier",
+        "0.5 s, 20 MB",
+        f"SELECT SUM(b.x0 * t.x0) AS s {JOIN}",
+        lambda a, b: np.array([(a["x0"] * b["x0"]).sum()]),
+    ),
+    Case(
+        "dot, again",
+        "0.1 s, 0.2 MB",
+        f"SELECT SUM(b.x0 * t.x0) AS s {JOIN}",
+        lambda a, b: np.array([(a["x0"] * b["x0"]).sum()]),
+    ),
+    Case(
+        "sum of a 43-bit column",
+        "0.8 s, 26 MB",
+        f"SELECT SUM(CASE WHEN b.flag THEN t.wide END) AS s {JOIN}",
+        lambda a, b: np.array([b["wide"][a["flag"] == 1].sum()]),
+    ),
+    Case(
+        "10 own groups, SUM",
+        "1 s, 21 MB",
+        f"SELECT b.region, SUM(t.x0) AS s {JOIN} GROUP BY b.region",
+        lambda a, b: _grouped(a["group"], 10, b["x0"]),
+    ),
+    Case(
+        "10 x 10 groups, SUM, COUNT",
+        "6 s, 220 MB",
+        f"SELECT b.region, t.plan, SUM(t.x0) AS s, COUNT(*) AS n {JOIN} GROUP BY b.region, t.plan",
+        lambda a, b: _grouped(a["group"] * 10 + b["group"], 100, b["x0"]),
+    ),
+    Case(
+        "SUM WHERE pA AND pB",
+        "0.5 s, 20 MB",
+        f"SELECT SUM(t.x0) AS s {JOIN} WHERE b.x1 > 0 AND t.x2 < 1000",
+        lambda a, b: np.array([b["x0"][(a["x1"] > 0) & (b["x2"] < 1000)].sum()]),
+    ),
+    Case("20 x 20 correlation", "12 s, 430 MB", kind="correlation"),
+    Case("100k comparisons, 64 bits", "3 s, 60 MB", kind="comparison"),
+)
+
+
+def _sql(case: Case, engine: Engine, aligned: pa.Table, rows: int) -> Any:
+    made = plan(case.sql, Context("q", catalogues(rows), ("bank",), rows, 1))
+    return _run(made, engine, aligned)
+
+
+def _run(made: Plan, engine: Engine, aligned: pa.Table) -> Any:
+    us = engine.channel.us
+    return execute(made, evaluate(aligned, made.local[us], TABLE), _guarded(engine, made))
+
+
+def _guarded(engine: Engine, made: Plan) -> Engine:
+    guard = Guard("bench", engine.channel.peer, made.request.openings, Record(), made.min_rows)
+    return replace(engine, guard=guard)
+
+
+def _correlation(engine: Engine, aligned: pa.Table, rows: int) -> Any:
+    names = [f"{party}.x{n}" for party in NAMES for n in range(FEATURES)]
+    tables = {"bank": "customers", "telco": "subscribers"}
+    made = statistics.plan({"correlation": names}, tables, Context("c", catalogues(rows), ("bank",), rows, 1))
+    local = evaluate(aligned, made.plan.local[engine.channel.us], TABLE)
+    found = statistics.execute(made, local, _guarded(engine, made.plan))
+    return None if found is None else np.array(found["correlation"]["matrix"], dtype=np.float64)  # type: ignore[index,call-overload]
+
+
+def side(place: int, channel: Channel, task: dict[str, Any]) -> dict[str, Any]:
+    """One party: every case, one after the other."""
+    engine = Engine.start(channel, Guard("bench", NAMES[1 - place], (), Record()), place)
+    rows, found = task["rows"], []
+    values = columns(place, rows)
+    aligned = table(place, values)
+    other = columns(1 - place, rows)  # to check the answers only
+    both = (values, other) if place == 0 else (other, values)
+    compare.less_than(engine, np.zeros(1, np.uint64), 8)  # base transfers
+    small = catalogues(16), {name: column[:16] for name, column in values.items()}
+    start_up = plan(f"SELECT SUM(b.x0 * t.x0) AS s {JOIN}", Context("w", small[0], ("bank",), 16, 1))
+    _run(start_up, engine, table(place, small[1]))  # keys
+    for case in CASES:
+        if task["only"] and not any(case.name.startswith(word) for word in task["only"]):
+            continue
+        sent, start, cpu = channel.counters.sent, time.perf_counter(), time.process_time()
+        rounds = channel.counters.rounds
+        if case.kind == "sql":
+            answer = _sql(case, engine, aligned, rows)
+            right = answer is None or [row["s"] for row in answer.rows] == case.check(*both).tolist()  # type: ignore[misc]
+        elif case.kind == "correlation":
+            matrix = _correlation(engine, aligned, rows)
+            plain = np.corrcoef(np.stack([side[f"x{n}"] for side in both for n in range(FEATURES)]))
+            right = matrix is None or bool(np.allclose(matrix, plain, rtol=0, atol=1e-9))
+        else:
+            ours = np.random.default_rng(place).integers(0, 2**64, 100_000, dtype=np.uint64)
+            bits = compare.less_than(engine, ours, 64)
+            right = len(bits) == len(ours)
+        found.append(
+            {
+                "name": case.name,
+                "wall": time.perf_counter() - start,
+                "cpu": time.process_time() - cpu,
+                "sent": channel.counters.sent - sent,
+                "rounds": channel.counters.rounds - rounds,
+                "right": right,
+            }
+        )
+    return {
+        "cases": found,
+        "memory": memory("VmHWM"),
+        "kernel": f"ntt: {ntt.variants()[-1] if ntt.variants() else 'numpy'}",
+    }
+
+
+def measure(rows: int, only: list[str]) -> list[dict[str, Any]]:
+    """Both parties once."""
+    first, second = run_both(side, {"rows": rows, "only": only})
+    found = []
+    for ours, theirs in zip(first["cases"], second["cases"], strict=True):
+        if not (ours["right"] and theirs["right"]):
+            raise SystemExit(f"wrong: {ours['name']}")
+        found.append(
+            {
+                "rows": rows,
+                "case": ours["name"],
+                "wall_s": round(max(ours["wall"], theirs["wall"]), 3),
+                "cpu_s": round(ours["cpu"] + theirs["cpu"], 3),
+                "mb": round((ours["sent"] + theirs["sent"]) / 1e6, 2),
+                "rounds": max(ours["rounds"], theirs["rounds"]),
+                "target_1M": next(case.target for case in CASES if case.name == ours["name"]),
+                "kernel": first["kernel"],
+            }
+        )
+    return found
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--only", nargs="+", default=[], help="cases whose names begin so")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    figures = [row for rows in options.rows for row in measure(rows, options.only)]
+    if options.json:
+        print(json.dumps({"machine": machine(), "runs": figures}))
+        return
+    print(f"{machine()}; {figures[0]['kernel']}")
+    print(f"{'rows':>8}  {'case':<27} {'wall s':>8} {'cpu s':>8} {'MB':>8} {'rounds':>6}  target at 1M")
+    for row in figures:
+        print(
+            f"{row['rows']:>8}  {row['case']:<27} {row['wall_s']:>8} {row['cpu_s']:>8} {row['mb']:>8}"
+            f" {row['rounds']:>6}  {row['target_1M']}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""What a statement answers with: its output columns, HAVING and ORDER BY, over aggregates and group keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlglot import exp
+
+from mpc.sql import numbers
+from mpc.sql.scope import refuse
+from mpc.sql.types import Aggregate, Expr, Order, Output, Post
+from party.errors import UsageError
+
+__all__ = ["Answer", "bare"]
+
+_FUNCTIONS: dict[type[exp.Expression], str] = {
+    exp.Count: "count",
+    exp.Sum: "sum",
+    exp.Avg: "avg",
+    exp.Variance: "var_samp",
+    exp.VariancePop: "var_pop",
+    exp.Stddev: "stddev_samp",
+    exp.StddevSamp: "stddev_samp",
+    exp.StddevPop: "stddev_pop",
+    exp.CovarSamp: "covar_samp",
+    exp.CovarPop: "covar_pop",
+    exp.Corr: "corr",
+}
+_NAMED = {"covar": "covar_samp", "mean": "avg"}
+_COMPARISONS: dict[type[exp.Expression], str] = {
+    exp.EQ: "=",
+    exp.NEQ: "<>",
+    exp.LT: "<",
+    exp.LTE: "<=",
+    exp.GT: ">",
+    exp.GTE: ">=",
+}
+
+Bind = Callable[[exp.Expression], Expr]
+
+
+class Answer:
+    """Of one SELECT whose FROM, WHERE and GROUP BY are known. `bind` and `condition` type what stands in a row."""
+
+    def __init__(self, select: exp.Select, bind: Bind, condition: Bind, groups: tuple[Expr, ...]) -> None:
+        self.select = select
+        self.groups = groups
+        self.aggregates: list[Aggregate] = []
+        self._places: dict[Aggregate, int] = {}
+        self._bind = bind
+        self._condition = condition
+
+    def outputs(self) -> tuple[Output, ...]:
+        """The columns of the answer."""
+        found = tuple(Output(_name(node), self._post(bare(node))) for node in self.select.expressions)
+        seen = [output.name for output in found]
+        for name in seen:
+            if seen.count(name) > 1:
+                raise UsageError(f"two columns of the answer are named {name!r}", hint="name them with AS")
+        return found
+
+    def having(self) -> Post | None:
+        """The condition on groups, over aggregates; None without one."""
+        node = self.select.args.get("having")
+        if node is None:
+            return None
+        if not self.groups:
+            raise UsageError("HAVING without GROUP BY is not supported", hint="look at the one row of the answer")
+        return self._test(node.this)
+
+    def order(self) -> tuple[Order, ...]:
+        """ORDER BY: positions, names of the answer's columns, group keys, aggregates and arithmetic on them."""
+        node = self.select.args.get("order")
+        found = []
+        for item in [] if node is None else node.expressions:
+            for name, part in item.args.items():
+                if part not in (None, False, []) and name not in ("this", "desc", "nulls_first"):
+                    raise refuse(item, hint=f"its part {name!r} is not supported")
+            source = self._listed(item.this)
+            found.append(Order(self._post(source), bool(item.args.get("desc")), bool(item.args.get("nulls_first"))))
+        return tuple(found)
+
+    # --- conditions on groups ---------------------------------------------------------------------------------------
+
+    def _test(self, node: exp.Expression) -> Post:
+        if isinstance(node, exp.Paren):
+            return self._test(node.this)
+        if type(node) in (exp.And, exp.Or):
+            return Post(type(node).__name__.lower(), (self._test(node.this), self._test(node.expression)))
+        if isinstance(node, exp.Not):
+            return Post("not", (self._test(node.this),))
+        if type(node) in _COMPARISONS:
+            return Post(_COMPARISONS[type(node)], (self._number(node.this), self._number(node.expression)))
+        if isinstance(node, exp.Between):
+            low, high = (self._number(node.args[end]) for end in ("low", "high"))
+            middle = self._number(node.this)
+            return Post("and", (Post(">=", (middle, low)), Post("<=", (middle, high))))
+        if isinstance(node, exp.In) and node.expressions:
+            tests = [Post("=", (self._number(node.this), self._number(item))) for item in node.expressions]
+            return tests[0] if len(tests) == 1 else Post("or", tuple(tests))
+        if isinstance(node, exp.Is) and isinstance(node.expression, exp.Null):
+            return Post("isnull", (self._number(node.this),))
+        raise refuse(node, hint="HAVING compares aggregates with numbers and with one another, joined by AND, OR, NOT")
+
+    def _number(self, node: exp.Expression) -> Post:
+        found = self._post(self._named(node))
+        if found.op == "key":
+            raise UsageError(
+                f"HAVING {node.sql(dialect='duckdb')[:80]} is a group key", hint="conditions on keys go into WHERE"
+            )
+        return found
+
+    def _named(self, node: exp.Expression) -> exp.Expression:
+        """An alias of the answer means its column, where no column of a table has that name."""
+        if not isinstance(node, exp.Column) or node.args.get("table") is not None:
+            return node
+        aliased = self._alias(str(node.this.this))
+        if aliased is None:
+            return node
+        try:
+            self._bind(node)
+        except UsageError:
+            return aliased
+        raise UsageError(
+            f"{node.sql(dialect='duckdb')[:80]} is a column of a table and of the answer",
+            hint="write the aggregate, or another name after AS",
+        )
+
+    def _listed(self, node: exp.Expression) -> exp.Expression:
+        """ORDER BY 2 and ORDER BY alias mean a column of the answer."""
+        listed = self.select.expressions
+        if isinstance(node, exp.Literal):
+            place = int(node.this) if not node.args.get("is_string") and str(node.this).isdecimal() else 0
+            if not 1 <= place <= len(listed):
+                raise UsageError(f"ORDER BY {node.this}: there is no such column in the answer")
+            return bare(listed[place - 1])
+        if isinstance(node, exp.Column) and node.args.get("table") is None:
+            return self._alias(str(node.this.this)) or node
+        return node
+
+    def _alias(self, name: str) -> exp.Expression | None:
+        for node in self.select.expressions:
+            if isinstance(node, exp.Alias) and node.alias.lower() == name.lower():
+                return bare(node)
+        return None
+
+    # --- columns of the answer --------------------------------------------------------------------------------------
+
+    def _post(self, node: exp.Expression) -> Post:
+        function = _function(node)
+        if function is not None or isinstance(node, exp.Filter):
+            return Post("aggregate", value=self._aggregate(node))
+        if isinstance(node, exp.Paren):
+            return self._post(node.this)
+        if isinstance(node, exp.Literal) and not node.args.get("is_string"):
+            constant = numbers.literal(str(node.this))
+            return Post("literal", value=int(constant.value or 0), scale=constant.scale)
+        if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
+            return Post("neg", (self._post(node.this),))
+        for kind, op in ((exp.Add, "+"), (exp.Sub, "-"), (exp.Mul, "*"), (exp.Div, "/")):
+            if type(node) is kind and node.find(exp.AggFunc) is not None:
+                return Post(op, (self._post(node.this), self._post(node.expression)))
+        if isinstance(node, exp.Neg) and node.find(exp.AggFunc) is not None:
+            return Post("neg", (self._post(node.this),))
+        to_double = isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE
+        if to_double and node.find(exp.AggFunc) is not None:
+            return Post("float", (self._post(node.this),))
+        if isinstance(node, (exp.Window, exp.AggFunc)) or node.find(exp.AggFunc) is not None:
+            raise refuse(node, hint="of aggregates: + - * / with numbers")
+        if isinstance(node, exp.Star):
+            raise UsageError("SELECT * is not supported: rows are never shown", hint="ask for aggregates")
+        expr = self._bind(node)
+        if expr not in self.groups:
+            raise UsageError(
+                f"{node.sql(dialect='duckdb')[:80]} is neither aggregated nor in GROUP BY",
+                hint="rows are never shown: aggregate it or group by it",
+            )
+        return Post("key", value=self.groups.index(expr))
+
+    def _aggregate(self, node: exp.Expression) -> int:
+        condition = None
+        if isinstance(node, exp.Filter):
+            condition = self._condition(node.expression.this)
+            node = node.this
+        function = _function(node)
+        if function is None:
+            raise refuse(node)
+        for name, part in node.args.items():
+            if part not in (None, False, []) and name not in ("this", "expression", "expressions", "big_int"):
+                raise refuse(node, hint=f"its part {name!r} is not supported")
+        parts = [*node.expressions] if isinstance(node, exp.Anonymous) else [node.this, node.args.get("expression")]
+        if not isinstance(node, exp.Anonymous) and node.expressions:
+            raise refuse(node, hint=f"{function} takes one expression")
+        present = [part for part in parts if part is not None]
+        if (
+            function == "count"
+            and len(present) == 1
+            and type(present[0]) is exp.Star
+            and not any(present[0].args.values())
+        ):
+            present = []
+        elif function == "count" and not present:
+            raise refuse(node, hint="COUNT(*) or COUNT(expression)")
+        for part in present:
+            if isinstance(part, exp.Distinct):
+                raise UsageError(
+                    "DISTINCT inside an aggregate is not supported yet", hint="it comes in a later version"
+                )
+        if function != "count" and len(present) != (2 if function in ("covar_samp", "covar_pop", "corr") else 1):
+            raise UsageError(f"{function.upper()} has a wrong number of arguments")
+        args = tuple(self._argument(part, function) for part in present)
+        found = Aggregate(function, args, condition)
+        place = self._places.setdefault(found, len(self.aggregates))
+        if place == len(self.aggregates):
+            self.aggregates.append(found)
+        return place
+
+    def _argument(self, node: exp.Expression, function: str) -> Expr:
+        if node.find(exp.AggFunc) is not None:
+            raise refuse(node, hint="an aggregate inside an aggregate")
+        if isinstance(node, exp.Div):
+            raise UsageError(
+                "division inside an aggregate gives floats and is not supported",
+                hint="divide the aggregates instead, as in SUM(x) / COUNT(*)",
+            )
+        expr = self._bind(node)
+        if function == "count":
+            return expr
+        if expr.kind == "float":
+            raise UsageError(
+                f"{function.upper()} of a float column",
+                hint="declare the column decimal(p,s) in party.yaml: sums are exact",
+            )
+        if not numbers.numeric(expr) or expr.kind == "null":
+            raise UsageError(f"{function.upper()} of {expr.kind}: {node.sql(dialect='duckdb')[:80]}")
+        return expr
+
+
+def _name(node: exp.Expression) -> str:
+    if isinstance(node, exp.Alias):
+        return node.alias
+    if isinstance(node, exp.Column):
+        return str(node.this.this)
+    if isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
+        return "count_star()"
+    return node.sql(dialect="duckdb", normalize_functions="lower")[:200]
+
+
+def _function(node: exp.Expression) -> str | None:
+    if isinstance(node, exp.Anonymous):
+        return _NAMED.get(str(node.this).lower())
+    return _FUNCTIONS.get(type(node))
+
+
+def bare(node: exp.Expression) -> exp.Expression:
+    """Without its alias."""
+    return node.this if isinstance(node, exp.Alias) else node
