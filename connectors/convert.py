@@ -288,6 +288,8 @@ def decimal_of_units(units: np.ndarray, valid: np.ndarray, precision: int, scale
 
 
 def _check_limits(array: pa.Array, kind: Declared, column: _Column) -> None:
+    if not kind.nullable:
+        column.require(array.is_valid(), "missing, declared `nullable: false`")
     compared = array
     if kind.type == "decimal" and (kind.low is not None or kind.high is not None):
         compared = array.cast(pa.decimal256(76, max(38, kind.scale)))

@@ -25,7 +25,8 @@ class Declared:
     """One column's declaration. `type` None: take what the table says, or what its values look like.
 
     `low` and `high` (inclusive) are in the column's own unit (pounds, not pence). `nan_null`: NaN is a missing value
-    instead of an error. `precision` and `scale` are those of decimal(p,s).
+    instead of an error. `nullable` False: a missing value is an error. `precision` and `scale` are those of
+    decimal(p,s).
     """
 
     type: Type | None = None
@@ -35,6 +36,7 @@ class Declared:
     high: Bound | None = None
     domain: tuple[DomainValue, ...] | None = None
     nan_null: bool = False
+    nullable: bool = True
 
     @classmethod
     def of(
@@ -43,6 +45,7 @@ class Declared:
         range: Sequence[object] | None = None,
         domain: Sequence[object] | None = None,
         nan_null: bool = False,
+        nullable: bool = True,
     ) -> Declared:
         """From the words of party.yaml: `decimal(12,2)`, `[-10, 10.5]`, `[north, south]`. Raises FileError."""
         name, precision, scale = _parse_type(type)
@@ -60,11 +63,18 @@ class Declared:
             raise FileError("a domain names each value once")
         if nan_null and name not in (None, "float", "decimal", "integer"):
             raise FileError(f"`nan: null` makes no sense for type {name}")
-        return cls(name, precision, scale, low, high, values, nan_null)
+        return cls(name, precision, scale, low, high, values, nan_null, nullable)
 
     def with_limits(self, limits: Declared) -> Declared:
-        """This type with the range, domain and NaN rule of another declaration."""
-        return replace(self, low=limits.low, high=limits.high, domain=limits.domain, nan_null=limits.nan_null)
+        """This type with the range, domain, NaN rule and missing values of another declaration."""
+        return replace(
+            self,
+            low=limits.low,
+            high=limits.high,
+            domain=limits.domain,
+            nan_null=limits.nan_null,
+            nullable=limits.nullable,
+        )
 
     def units(self) -> tuple[int | None, int | None]:
         """The range in units of 10**-scale (days for a date, microseconds for a timestamp), as a catalogue has it.

@@ -16,7 +16,8 @@ Type = Literal["integer", "decimal", "float", "string", "bool", "date", "timesta
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `low` and `high` are declared bounds in units of 10**-scale; `domain` the declared values."""
+    """One column. `low` and `high` are declared bounds in units of 10**-scale; `domain` the declared values;
+    `nullable`: whether a value may be missing."""
 
     name: str
     type: Type
@@ -27,6 +28,7 @@ class Column:
     domain: tuple[str | int | bool, ...] | None = None
     normalise: str = "text"
     grants: frozenset[str] = frozenset()
+    nullable: bool = True
 
 
 @dataclass(frozen=True)

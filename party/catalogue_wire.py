@@ -67,6 +67,7 @@ def _column_out(column: Column) -> dict[str, object]:
         "domain": column.domain,
         "normalise": column.normalise,
         "grants": sorted(column.grants),
+        "nullable": column.nullable,
     }
 
 
@@ -91,8 +92,9 @@ def _table(value: object) -> Table:
 
 def _column(value: object) -> Column:
     item = _mapping(
-        value, ("name", "type", "scale", "precision", "low", "high", "domain", "normalise", "grants")
-    )  # fmt: skip
+        value,
+        ("name", "type", "scale", "precision", "low", "high", "domain", "normalise", "grants", "nullable"),
+    )
     name, kind, normalise = _text(item["name"]), _text(item["type"]), _text(item["normalise"])
     grants = [_text(grant) for grant in _list(item["grants"], len(GRANTS))]
     if not COLUMN.fullmatch(name) or kind not in _TYPES or normalise not in NORMALISE:
@@ -107,8 +109,11 @@ def _column(value: object) -> Column:
     high = None if item["high"] is None else _integer(item["high"], -_UNITS, _UNITS)
     if low is not None and high is not None and low > high:
         raise _wrong("a column's range is empty")
-    domain = _domain(item["domain"])
-    return Column(name, cast(Type, kind), scale, precision, low, high, domain, normalise, frozenset(grants))
+    domain, nullable = _domain(item["domain"]), item["nullable"]
+    if not isinstance(nullable, bool):
+        raise _wrong("whether a column may be null is neither true nor false")
+    kind = cast(Type, kind)
+    return Column(name, kind, scale, precision, low, high, domain, normalise, frozenset(grants), nullable)
 
 
 def _domain(value: object) -> tuple[str | int | bool, ...] | None:

@@ -62,6 +62,7 @@ class ColumnSpec:
     high: Bound | None = None
     domain: tuple[DomainValue, ...] | None = None
     nan_null: bool = False
+    nullable: bool = True
     normalise: str = "text"
     region: str | None = None
     line: int = field(default=0, compare=False)
@@ -198,7 +199,7 @@ def _key(reader: Reader) -> tuple[tuple[str, ...], ...]:
 
 
 def _column(name: str, reader: Reader) -> ColumnSpec:
-    reader.refuse_unknown(("type", "normalise", "region", "range", "domain", "nan"))
+    reader.refuse_unknown(("type", "normalise", "region", "range", "domain", "nan", "nullable"))
     written = reader.optional("type")
     kind = None if written is None else _type(written)
     short = None if kind is None else kind.partition("(")[0]
@@ -217,7 +218,9 @@ def _column(name: str, reader: Reader) -> ColumnSpec:
     if region is not None and way != "phone":
         raise region.error("needs `normalise: phone`", hint="a region is where numbers without +CODE belong")
     code = None if region is None else region.name(_REGION, "two capital letters, for example GB")
-    return ColumnSpec(name, kind, low, high, domain, nan is not None, way, code, reader.line)
+    nullable = reader.optional("nullable")
+    missing = nullable is None or nullable.boolean()
+    return ColumnSpec(name, kind, low, high, domain, nan is not None, missing, way, code, reader.line)
 
 
 def _type(reader: Reader) -> str:

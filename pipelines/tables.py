@@ -54,7 +54,7 @@ def open_table(home: Home, name: str) -> Source:
     for column in spec.columns.values():
         try:
             bounds = None if column.low is None else (column.low, column.high)
-            declared[column.name] = Declared.of(column.type, bounds, column.domain, column.nan_null)
+            declared[column.name] = Declared.of(column.type, bounds, column.domain, column.nan_null, column.nullable)
         except FileError as error:
             raise FileError(
                 f"`tables.{name}.columns.{column.name}`: {error.message}",
@@ -127,6 +127,7 @@ def _column(spec: TableSpec, name: str, kind: Declared) -> Column:
         high=high,
         domain=plain if whole else None,
         normalise=spec.column(name).normalise,
+        nullable=kind.nullable,
     )
 
 

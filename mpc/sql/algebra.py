@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpc.sql.types import Expr, owners
+from mpc.sql.types import Expr, never_null, owners
 from party.errors import UsageError
 
 __all__ = ["ONE", "Poly", "number", "truth"]
@@ -84,6 +84,8 @@ ONE = Poly.constant(1)
 
 
 def _atom(op: str, expr: Expr, parties: tuple[str, str]) -> Poly:
+    if op == "n" and never_null(expr):
+        return ONE
     (owner,) = owners(expr)
     side = Side(values=(expr,)) if op == "v" else Side(frozenset({(op, expr)}))
     return Poly.of({(side, Side()) if owner == parties[0] else (Side(), side): 1})
@@ -93,7 +95,7 @@ def number(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
     """The value (0 where NULL, in units of 10**-scale) and the validity of a numeric expression."""
     if expr.kind == "bool":
         true, false = truth(expr, parties)
-        return true, true + false
+        return true, ONE if never_null(expr) else true + false
     if expr.op == "literal":
         return (
             (Poly.constant(0), Poly.constant(0)) if expr.kind == "null" else (Poly.constant(int(expr.value or 0)), ONE)

@@ -75,7 +75,7 @@ def _digits(plan: Plan, sizes: tuple[int, int], cell: int, owner: int) -> list[i
     place = cell // sizes[1] if owner == 0 else cell % sizes[1]
     digits: list[int] = []
     for key in reversed([key for key in plan.keys if key.owner == owner]):
-        place, digit = divmod(place, len(key.domain or ()) + 1)
+        place, digit = divmod(place, key.places)
         digits.append(digit)
     return digits[::-1]
 

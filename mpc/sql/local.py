@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc.sql.products import CELLS, cells_of
-from mpc.sql.types import Expr, Feature, Plan, Source
+from mpc.sql.types import Expr, Feature, Plan, Source, never_null
 from party.errors import DataError, InternalError
 
 __all__ = ["Groups", "LocalColumn", "LocalColumns", "column_length", "feature", "groups", "padded"]
@@ -57,6 +57,8 @@ def _read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
         raise InternalError(f"the local step gave no column {source.name}")
     column = columns[source.name]
     valid = column.valid.astype(np.int64)
+    if never_null(source.expr) and not valid.all():
+        raise missing(source.expr)
     if source.use == "present":
         return np.zeros(len(valid), dtype=np.int64), valid
     if not np.issubdtype(column.values.dtype, np.integer) and column.values.dtype != np.bool_:
@@ -71,6 +73,13 @@ def _read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
                 hint="correct the table, or `range` in party.yaml",
             )
     return values, valid
+
+
+def missing(expr: Expr) -> DataError:
+    """A value that must be there is not: the plan counts on it."""
+    return DataError(
+        f"a value of {_names(expr)} is missing", hint="correct the table, or `nullable: false` in party.yaml"
+    )
 
 
 def _names(expr: Expr) -> str:
@@ -114,7 +123,9 @@ def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
                     f"{key.name} takes a value outside its declared domain",
                     hint="correct the table, or `domain` in party.yaml",
                 )
-            places = places * (size + 1) + np.where(column.valid == 1, codes, size)
+            if key.places == size and not (column.valid == 1).all():
+                raise missing(key.expr)
+            places = places * key.places + np.where(column.valid == 1, codes, size)
         return Groups(places, count)
     labels: list[tuple[str | int | bool | None, ...]] = [()]
     for key in keys:

@@ -101,8 +101,10 @@ class _Statement:
             aliases[alias] = place
         if {party for party, _ in aliases.values()} != set(self.context.parties):
             raise UsageError("a joint query joins one table of each party", hint=hint)
-        scope = Scope(aliases, self.context.catalogues)
-        self.keep = {"LEFT": next(iter(aliases.values()))[0], "RIGHT": aliases[alias][0]}.get(side or "")
+        first, last = next(iter(aliases.values()))[0], aliases[alias][0]
+        self.keep = {"LEFT": first, "RIGHT": last}.get(side or "")
+        unmatched = None if self.keep is None else last if self.keep == first else first
+        scope = Scope(aliases, self.context.catalogues, unmatched)
         return scope, self._keys(join, scope)
 
     def _table(self, node: exp.Expression) -> tuple[str, tuple[str, str]]:

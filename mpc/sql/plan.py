@@ -8,7 +8,19 @@ from mpc.sql.having import condition_of, tests_of
 from mpc.sql.parse import parse
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.render import local_select
-from mpc.sql.types import Aggregate, Condition, Context, Expr, GroupKey, Plan, Post, Query, columns_of, owners
+from mpc.sql.types import (
+    Aggregate,
+    Condition,
+    Context,
+    Expr,
+    GroupKey,
+    Plan,
+    Post,
+    Query,
+    columns_of,
+    never_null,
+    owners,
+)
 from party.errors import UsageError
 from party.request import Opening, Request, Use
 
@@ -137,6 +149,8 @@ def _column_name(query: Query, aggregate: int) -> str:
 def _valid(expr: Expr, parties: tuple[str, str]) -> Poly:
     if expr.kind in ("integer", "decimal", "bool", "null") or not owners(expr):
         return ONE if expr.op == "literal" and expr.kind != "null" else number(expr, parties)[1]
+    if never_null(expr):
+        return ONE
     if len(owners(expr)) > 1:
         raise UsageError(f"COUNT of {expr.op} over columns of both parties is not supported")
     (owner,) = owners(expr)

@@ -30,13 +30,13 @@ ASSUMED_GROUPS = 16  # of an owner whose group keys have no declared domain, unt
 
 
 def cells_of(keys: tuple[GroupKey, ...], owner: int) -> int | None:
-    """How many groups one owner's keys make, NULL included; None when that is known at the run only."""
+    """How many groups one owner's keys make, with NULL where it may occur; None when that is known at the run only."""
     count = 1
     for key in keys:
         if key.owner == owner:
             if key.domain is None:
                 return None
-            count *= len(key.domain) + 1
+            count *= key.places
     return count
 
 

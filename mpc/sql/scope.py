@@ -26,10 +26,12 @@ def refuse(node: exp.Expr, hint: str | None = None) -> UsageError:
 
 @dataclass(frozen=True)
 class Scope:
-    """The two joined tables under their aliases: alias -> (party, table name)."""
+    """The two joined tables under their aliases: alias -> (party, table name). unmatched: the party whose columns are
+    NULL in rows of the other that have no match."""
 
     aliases: dict[str, tuple[str, str]]
     catalogues: tuple[Catalogue, Catalogue]
+    unmatched: str | None = None
 
     def column(self, node: exp.Column) -> Expr:
         """The granted column that a name means."""
@@ -49,7 +51,8 @@ class Scope:
             )
         if len(found) > 1:
             raise UsageError(f"column {text} is ambiguous", hint="write it with its table's alias")
-        return _column(*found[0])
+        party, column = found[0]
+        return _column(party, column, column.nullable or party == self.unmatched)
 
     @staticmethod
     def _parts_of(node: exp.Column) -> None:
@@ -62,7 +65,7 @@ def _named(columns: tuple[Column, ...], name: str) -> list[Column]:
     return exact or [column for column in columns if column.name.lower() == name.lower()]
 
 
-def _column(party: str, column: Column) -> Expr:
+def _column(party: str, column: Column, nullable: bool) -> Expr:
     low, high, scale = None, None, 0
     if column.type in ("integer", "decimal"):
         low, high = column.low, column.high
@@ -74,6 +77,8 @@ def _column(party: str, column: Column) -> Expr:
     domain = Expr("domain", "string", tuple(_value(value) for value in column.domain)) if column.domain else None
     declared = Expr("declared", "integer", value=column.precision)
     args = (declared,) if domain is None else (declared, domain)
+    if not nullable:
+        args = (*args, Expr("required", "bool"))
     return Expr("column", column.type, args, column.name, party, scale, low, high)
 
 

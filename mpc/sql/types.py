@@ -34,6 +34,7 @@ __all__ = [
     "Query",
     "Source",
     "columns_of",
+    "never_null",
     "owners",
 ]
 
@@ -92,6 +93,27 @@ class Expr:
     def __hash__(self) -> int:
         """Each expression is walked once, not once for every expression around it."""
         return self._code
+
+
+_NULL_IF_AN_ARGUMENT_IS = frozenset(
+    {"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "like", "ilike"}
+    | {"=", "<>", "<", "<=", ">", ">=", "and", "or", "not"}
+)
+
+
+def never_null(expr: Expr) -> bool:
+    """Whether a value is there in every row: of columns declared so, and of what is NULL only where an argument is."""
+    if expr.op == "column":
+        return any(arg.op == "required" for arg in expr.args)
+    if expr.op == "literal":
+        return expr.kind != "null"
+    if expr.op in ("isnull", "istrue", "isfalse"):
+        return True
+    if expr.op == "coalesce":
+        return any(never_null(arg) for arg in expr.args)
+    if expr.op == "case":
+        return all(never_null(arg) for arg in (*expr.args[1:-1:2], expr.args[-1]))
+    return expr.op in _NULL_IF_AN_ARGUMENT_IS and all(never_null(arg) for arg in expr.args)
 
 
 def owners(expr: Expr) -> frozenset[str]:
@@ -170,6 +192,11 @@ class GroupKey:
     expr: Expr
     owner: int
     domain: tuple[str | int | bool, ...] | None
+
+    @property
+    def places(self) -> int:
+        """How many groups a declared domain makes: one more for NULL, where it may occur."""
+        return len(self.domain or ()) + (not never_null(self.expr))
 
 
 @dataclass(frozen=True)

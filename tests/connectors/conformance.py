@@ -162,6 +162,9 @@ class SourceConformance(ABC):
             ([1.0, 1.75], Declared.of("integer"), "whole number", 2),
             (["1.5", "someone"], Declared.of("decimal(9,2)"), "not a number", 2),
             (["2020-01-01", "2020-02-31"], Declared.of("date"), "not a date", 2),
+            ([1, 2, None], Declared.of("integer", nullable=False), "missing, declared `nullable: false`", 3),
+            (["a", None], Declared.of("string", nullable=False), "missing, declared `nullable: false`", 2),
+            ([float("nan"), 1.5], Declared.of("float", nan_null=True, nullable=False), "missing", 1),
             (["2020-01-01 10:00:00", "2020-01-01T25:00:00"], Declared.of("timestamp"), "not a timestamp", 2),
         ],
     )

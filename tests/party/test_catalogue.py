@@ -18,7 +18,7 @@ from party.errors import PeerError
 
 PHONE = Column("phone", "string", normalise="phone", grants=frozenset({"join", "filter"}))
 BALANCE = Column("balance", "decimal", 2, 12, -100, 100, None, "text", frozenset({"aggregate"}))
-FLAG = Column("flag", "bool", domain=(False, True), grants=frozenset({"label"}))
+FLAG = Column("flag", "bool", domain=(False, True), grants=frozenset({"label"}), nullable=False)
 CODE = Column("code", "integer", low=-(10**30), domain=(1, 2), grants=frozenset({"group"}))
 CATALOGUE = Catalogue(
     "telco",
@@ -62,6 +62,7 @@ BROKEN = [
     column(low=1.5), column(low=10**39), column(high="9"), column(domain=[]), column(domain=[1, "a"]),
     column(domain=["a", "a"]), column(domain=[None]), column(domain=[["a"]]), column(domain=["\u001b[2J"]),
     column(domain="ab"), column(domain=[1.5]), column(normalise="none"), column(grants=[]), column(grants=["own"]),
+    column(nullable=1), column(nullable=None),
     column(grants=["join", "join"]), column(grants="join"), column(extra=1),
 ]  # fmt: skip
 

@@ -125,6 +125,7 @@ REFUSED = [
     (T + "{type: bool, domain: [NO]}\n", 8, "true or false"),
     (T + "{type: float, domain: [1.5]}\n", 8, "makes no sense"),
     (T + "{nan: zero}\n", 8, "only be null"),
+    (T + "{nullable: 0}\n", 8, "true or false"),
     (T + "{type: string, nan: null}\n", 8, "makes no sense"),
     (P + "telco: {address: 'a:1'}\n", 4, "lacks `fingerprint`"),
     (P + "telco: {fingerprint: abc}\n", 4, "cannot be `abc`"),
@@ -173,6 +174,19 @@ def test_a_url_that_is_half_a_placeholder_or_holds_a_password_is_refused(written
 def test_the_page_is_valid_and_names_every_key() -> None:
     page = (Path(__file__).resolve().parents[2] / "docs/reference/party-yaml.md").read_text()
     party = read(page.split("```yaml\n")[1].split("```")[0])
+    assert (
+        not party.tables["customers"].column("balance").nullable and party.tables["customers"].column("income").nullable
+    )
     assert party.tables["customers"].column("income").nan_null and party.peers["telco"].address == "127.0.0.1:7102"
-    for word in ("alignment_ttl", "duplicates", "normalise", "region", "range", "domain", "nan: null", "fingerprint"):
+    for word in (
+        "alignment_ttl",
+        "duplicates",
+        "normalise",
+        "region",
+        "range",
+        "domain",
+        "nan: null",
+        "nullable",
+        "fingerprint",
+    ):
         assert f"`{word}`" in page or f"....{word}" in page, word
