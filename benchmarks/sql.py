@@ -37,6 +37,7 @@ JOIN = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
 REGIONS = tuple(f"region{n}" for n in range(10))
 PLANS = tuple(f"plan{n}" for n in range(10))
 FEATURES = 10  # columns a side of the correlation
+ALIGNMENT = b"an alignment's digest"
 BITS = 21  # magnitude of a column: with its sign a multiplier of 22 bits
 
 
@@ -148,7 +149,7 @@ def _sql(case: Case, engine: Engine, aligned: pa.Table, rows: int) -> Any:
 
 def _run(made: Plan, engine: Engine, aligned: pa.Table) -> Any:
     us = engine.channel.us
-    return execute(made, evaluate(aligned, made.local[us], TABLE), _guarded(engine, made))
+    return execute(made, evaluate(aligned, made.local[us], TABLE), _guarded(engine, made), ALIGNMENT)
 
 
 def _guarded(engine: Engine, made: Plan) -> Engine:
@@ -161,7 +162,7 @@ def _correlation(engine: Engine, aligned: pa.Table, rows: int) -> Any:
     tables = {"bank": "customers", "telco": "subscribers"}
     made = statistics.plan({"correlation": names}, tables, Context("c", catalogues(rows), ("bank",), rows, 1))
     local = evaluate(aligned, made.plan.local[engine.channel.us], TABLE)
-    found = statistics.execute(made, local, _guarded(engine, made.plan))
+    found = statistics.execute(made, local, _guarded(engine, made.plan), ALIGNMENT)
     return None if found is None else np.array(found["correlation"]["matrix"], dtype=np.float64)  # type: ignore[index,call-overload]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mpc.linear import Linear
 from mpc.ot import Ot
+from mpc.uploads import Uploads
 from party.channel import Channel
 from party.guard import Guard
 
@@ -16,7 +17,8 @@ __all__ = ["Engine"]
 class Engine:
     """One side's half: the channel, the guard, the lattice engine and the oblivious transfers over it.
 
-    `index` is 0 for the party named first in the job's `align`, 1 for the other.
+    `index` is 0 for the party named first in the job's `align`, 1 for the other. `uploads` are the columns that one
+    side has encrypted for the other, kept for later statements.
     """
 
     channel: Channel
@@ -24,6 +26,7 @@ class Engine:
     linear: Linear
     ot: Ot
     index: int
+    uploads: Uploads = field(default_factory=Uploads, repr=False, compare=False)
 
     @classmethod
     def start(cls, channel: Channel, guard: Guard, index: int) -> Engine:

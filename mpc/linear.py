@@ -13,7 +13,7 @@ least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -81,6 +81,15 @@ class Uploaded:
     columns: int
     rows: int
 
+    def parts(self, columns: int) -> list[Uploaded]:
+        """Handles of so many columns each."""
+        return [Uploaded(columns, self.rows)] * (self.columns // columns)
+
+    @staticmethod
+    def joined(handles: Sequence[Uploaded]) -> Uploaded:
+        """One handle of all their columns, in order."""
+        return Uploaded(sum(handle.columns for handle in handles), handles[0].rows)
+
 
 class Received:
     """The multiplier's handle of encrypted columns: packed, or expanded when they are small; usable many times."""
@@ -101,6 +110,21 @@ class Received:
         else:
             lattice.unpack_rows(self._parameters, body)  # only its check: a bad upload is refused when it comes
             self._held.append((seed, body.copy()))
+
+    def parts(self, columns: int) -> list[Received]:
+        """Handles of so many columns each, of the same ciphertexts."""
+        found = []
+        for start in range(0, len(self._held), columns * self.blocks):
+            found.append(Received(columns, self.rows, self._parameters))
+            found[-1]._held = self._held[start : start + columns * self.blocks]
+        return found
+
+    @staticmethod
+    def joined(handles: Sequence[Received]) -> Received:
+        """One handle of all their columns, in order."""
+        whole = Received(sum(handle.columns for handle in handles), handles[0].rows, handles[0]._parameters)
+        whole._held = [held for handle in handles for held in handle._held]
+        return whole
 
     def ciphertext(self, column: int, block: int) -> np.ndarray:
         """One block in the transform's order, (2, primes, N)."""

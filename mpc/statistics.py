@@ -66,7 +66,7 @@ def plan(statistics: Mapping[str, Sequence[str]], tables: Mapping[str, str], con
     aggregates: list[Aggregate] = []
     outputs: list[Output] = []
     parts: list[tuple[str, tuple[str, ...]]] = []
-    scope = Scope({party: (party, tables[party]) for party in context.parties}, context.catalogues)
+    scope = Scope({party: (party, tables[party]) for party in context.parties}, context.catalogues, context.unmatched)
     for kind, names in statistics.items():
         if kind not in _FUNCTIONS:
             raise UsageError(f"no statistic {kind!r}", hint=f"one of {', '.join(KINDS)}")
@@ -93,12 +93,14 @@ def plan(statistics: Mapping[str, Sequence[str]], tables: Mapping[str, str], con
     return StatisticsPlan(build(query, context), tuple(parts))
 
 
-def execute(planned: StatisticsPlan, columns: LocalColumns, engine: Engine) -> dict[str, Value] | None:
+def execute(
+    planned: StatisticsPlan, columns: LocalColumns, engine: Engine, alignment: bytes | None = None
+) -> dict[str, Value] | None:
     """Run our half; at a receiver {kind: number | {column: number} | {"columns": [...], "matrix": [[...]]}}, else None.
 
     One column gives the number itself. Decimals are strings. What the peer learns, rounds and bytes: as `mpc.sql`.
     """
-    result = execute_plan(planned.plan, columns, engine)
+    result = execute_plan(planned.plan, columns, engine, alignment)
     if result is None:
         return None
     (row,) = result.rows

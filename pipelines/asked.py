@@ -82,7 +82,10 @@ def row_bound(job: Job, catalogues: Catalogues) -> int:
 def context(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Context:
     """What one item of `analyse` is planned from."""
     least = max(catalogue.min_rows for catalogue in catalogues)
-    return sql.Context(item.name, catalogues, item.to, rows, least)
+    unmatched = None
+    if job.align.keep is not None:
+        (unmatched,) = set(job.parties) - {job.align.keep}
+    return sql.Context(item.name, catalogues, item.to, rows, least, unmatched)
 
 
 def sizes(job: Job, catalogues: Catalogues) -> dict[str, int]:

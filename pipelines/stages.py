@@ -125,7 +125,7 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
         if plan.keep is None and live.job.align.keep is not None:  # an inner join over an alignment that holds more
             rows = rows[: len(rows) - _aligned(live).unmatched]
             plan = sql.plan(item.sql, replace(context, rows=len(rows)))
-        result = sql.execute(plan, _local(live, plan, rows), live.engine)
+        result = sql.execute(plan, _local(live, plan, rows), live.engine, _aligned(live).digest)
         if result is None:
             return None
         return {
@@ -134,7 +134,7 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
             "suppressed_groups": result.suppressed_groups,
         }
     wanted = statistics.plan(dict(item.statistics), dict(live.job.align.tables), context)
-    values = statistics.execute(wanted, _local(live, wanted.plan, rows), live.engine)
+    values = statistics.execute(wanted, _local(live, wanted.plan, rows), live.engine, _aligned(live).digest)
     return None if values is None else {"statistics": values}
 
 

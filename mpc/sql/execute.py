@@ -10,6 +10,9 @@ Steps, the same on both sides (docs/protocols/08-statistics-and-sql.md):
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -22,7 +25,7 @@ from mpc.sql.answer import Labels, answer
 from mpc.sql.having import having_bits
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
-from mpc.sql.products import CELLS, cells_of, check_held
+from mpc.sql.products import BLOCK, CELLS, cells_of, check_held
 from mpc.sql.result import Result
 from mpc.sql.types import Plan
 from party.errors import InternalError, PeerError, UsageError
@@ -32,22 +35,30 @@ __all__ = ["execute"]
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.uint8]
 
+_COLUMN = b"tallystick/v1/sql/column/"
 
-def execute(plan: Plan, columns: LocalColumns, engine: Engine) -> Result | None:
+
+def execute(plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes | None = None) -> Result | None:
     """Run our half of a plan; the answer if we are a receiver, else None.
 
     columns: our local step evaluated over our aligned rows, in the common order. Peer learns what `Plan.explain` lists.
+    alignment: its digest; columns uploaded under it before, over the same engine, are not uploaded again.
     Rounds: at most 4 for the products, 3 for the openings; comparisons if min_rows > 1 or groups have labels.
     Raises DataError for a value of ours outside its declared range or domain, PeerError for a peer off the protocol.
     """
     if plan.parties[engine.index] != engine.channel.us:
         raise InternalError("the plan and the engine disagree on who we are")
-    return _Run(plan, columns, engine).result()
+    try:
+        return _Run(plan, columns, engine, alignment).result()
+    except BaseException:
+        engine.uploads.clear()
+        raise
 
 
 class _Run:
-    def __init__(self, plan: Plan, columns: LocalColumns, engine: Engine) -> None:
+    def __init__(self, plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes | None) -> None:
         self.plan = plan
+        self.alignment = alignment
         self.columns = columns
         self.engine = engine
         self.us = engine.index
@@ -109,26 +120,47 @@ class _Run:
         if self.rows == 0:
             return found
         linear = self.engine.linear
-        uploaded: dict[tuple[int, ...], Uploaded] = {}
-        received: dict[tuple[int, ...], Received] = {}
-        for owner, numbers in dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls):
-            if owner == self.us:
-                uploaded[numbers] = linear.upload(self._spread(numbers).astype(np.uint64))
-            else:
-                received[numbers] = linear.receive(len(numbers) * self.sizes[owner], self.rows)
+        columns = {
+            (owner, numbers): self._encrypted(owner, numbers)
+            for owner, numbers in dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls)
+        }
         for call in self.plan.calls:
-            other = 1 - call.owner
-            if call.owner == self.us:
-                columns = len(call.rows) * self.sizes[other]
-                shares = linear.inner_owner(uploaded[call.uploaded], columns, call.bits)
+            other, encrypted = 1 - call.owner, columns[call.owner, call.uploaded]
+            if isinstance(encrypted, Received):
+                shares = linear.inner_multiplier(encrypted, self._spread(call.rows), call.bits)
             else:
-                shares = linear.inner_multiplier(received[call.uploaded], self._spread(call.rows), call.bits)
+                shares = linear.inner_owner(encrypted, len(call.rows) * self.sizes[other], call.bits)
             shaped = shares.reshape(len(call.uploaded), self.sizes[call.owner], len(call.rows), self.sizes[other])
             for i, column in enumerate(call.uploaded):
                 for j, row in enumerate(call.rows):
                     cell = shaped[i, :, j, :]
                     found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
         return found
+
+    def _encrypted(self, owner: int, numbers: tuple[int, ...]) -> Uploaded | Received:
+        """One owner's features, each times its groups, encrypted at the other: what it holds already is not sent."""
+        linear, size = self.engine.linear, self.sizes[owner]
+
+        def make(places: list[int]) -> Sequence[Uploaded | Received]:
+            some = tuple(numbers[place] for place in places)
+            if owner == self.us:
+                return linear.upload(self._spread(some).astype(np.uint64)).parts(size)
+            return linear.receive(len(some) * size, self.rows).parts(size)
+
+        if self.alignment is None:
+            handles = make(list(range(len(numbers))))
+        else:
+            names = [self._column_name(owner, number) for number in numbers]
+            handles = self.engine.uploads.get(names, size * -(-self.rows // BLOCK), make)
+        return type(handles[0]).joined(handles)  # type: ignore[arg-type]  # all are the owner's, or all the other's
+
+    def _column_name(self, owner: int, number: int) -> bytes:
+        """Alignment, rows and all that the values of a feature come from, as 32 bytes."""
+        plan, one = self.plan, self.plan.features[owner][number]
+        factors = [(op, plan.sources[owner][place].expr, plan.sources[owner][place].use) for op, place in one.factors]
+        keys = [key.expr for key in plan.keys if key.owner == owner]
+        meaning = (plan.tables, owner, self.rows, self.sizes[owner], factors, one.shift, one.width, keys)
+        return hashlib.sha256(_COLUMN + (self.alignment or b"") + repr(meaning).encode()).digest()
 
     def _local(self, pair: tuple[int, int]) -> Words:
         """Our share of a product that one owner knows alone: its sums, or 0."""

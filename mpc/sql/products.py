@@ -17,7 +17,18 @@ from mpc.sql.algebra import Poly, Side
 from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source
 from party.errors import UsageError
 
-__all__ = ["CELLS", "RANGE_HINT", "Builder", "Work", "cells_of", "check_held", "overflow", "products_of", "work_of"]
+__all__ = [
+    "BLOCK",
+    "CELLS",
+    "RANGE_HINT",
+    "Builder",
+    "Work",
+    "cells_of",
+    "check_held",
+    "overflow",
+    "products_of",
+    "work_of",
+]
 
 SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
 LIMBS = 24

@@ -46,7 +46,8 @@ class Context:
     """What a statement is planned from; every field is public and equal on both sides.
 
     catalogues: the two parties' in the order of `Engine.index`. to: the receivers. rows: the number of aligned rows,
-    or an upper bound of it. min_rows: the larger of both policies'. name: the query's name in openings.
+    or an upper bound of it. min_rows: the larger of both policies'. name: the query's name in openings. unmatched: for
+    statistics over an alignment that keeps rows without a match, whose columns are NULL there; SQL says it by its JOIN.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Context:
     to: tuple[str, ...]
     rows: int
     min_rows: int
+    unmatched: str | None = None
 
     @property
     def parties(self) -> tuple[str, str]:

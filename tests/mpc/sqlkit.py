@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import queue
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from connectors import evaluate
 from mpc.engine import Engine
+from mpc.linear import Received, Uploaded
 from mpc.ot import Ot
 from mpc.sql import TABLE, Context, Plan, Result, execute, plan
 from party.catalogue import Catalogue, Column, Table
@@ -112,6 +114,21 @@ def oracle(sql: str, bank: pa.Table, telco: pa.Table) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+class IdealReceived(Received):
+    """Columns as they are."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self.columns, self.rows = values.shape
+
+    def parts(self, columns: int) -> list[Received]:
+        return [IdealReceived(self.values[at : at + columns]) for at in range(0, self.columns, columns)]
+
+    @staticmethod
+    def joined(handles: Sequence[Any]) -> IdealReceived:
+        return IdealReceived(np.concatenate([handle.values for handle in handles]))
+
+
 class IdealLinear:
     """The oracle of the lattice engine: a trusted third party in a queue. Tests only."""
 
@@ -119,31 +136,31 @@ class IdealLinear:
         self.inbox, self.outbox = inbox, outbox
         self.calls: list[tuple[str, tuple[int, ...]]] = []
 
-    def upload(self, columns: np.ndarray) -> np.ndarray:
+    def upload(self, columns: np.ndarray) -> Uploaded:
         if columns.dtype != np.uint64:
             raise TypeError("uploads are uint64")
         self.calls.append(("upload", columns.shape))
         self.outbox.put(columns)
-        return columns
+        return Uploaded(*columns.shape)
 
-    def receive(self, k: int, n: int) -> np.ndarray:
+    def receive(self, k: int, n: int) -> IdealReceived:
         columns = self.inbox.get(timeout=60)
         if columns.shape != (k, n):
             raise ValueError("shapes differ")
-        return columns
+        return IdealReceived(columns)
 
-    def inner_owner(self, up: np.ndarray, rows: int, bits: int) -> np.ndarray:
+    def inner_owner(self, up: Uploaded, rows: int, bits: int) -> np.ndarray:
         share = self.inbox.get(timeout=60)
-        if share.shape != (len(up), rows):
+        if share.shape != (up.columns, rows):
             raise ValueError("shapes differ")
         return share
 
-    def inner_multiplier(self, got: np.ndarray, rows: np.ndarray, bits: int) -> np.ndarray:
+    def inner_multiplier(self, got: IdealReceived, rows: np.ndarray, bits: int) -> np.ndarray:
         if rows.dtype != np.int64 or np.abs(rows).max(initial=0) >= 2 ** (bits - 1):
             raise ValueError("a multiplier is wider than said")
-        mask = np.frombuffer(np.random.default_rng().bytes(8 * len(got) * len(rows)), np.uint64)
-        mask = mask.reshape(len(got), len(rows))
-        self.outbox.put(got @ rows.astype(np.uint64).T - mask)
+        mask = np.frombuffer(np.random.default_rng().bytes(8 * got.columns * len(rows)), np.uint64)
+        mask = mask.reshape(got.columns, len(rows))
+        self.outbox.put(got.values @ rows.astype(np.uint64).T - mask)
         return mask
 
 
@@ -172,7 +189,9 @@ class Pair:
         made = [Engine.start(channel, Guard("r", channel.peer, (), Ledger()), i) for i, channel in enumerate(ends)]
         return cls((made[0], made[1]), ends)
 
-    def run(self, made: Plan, bank: pa.Table, telco: pa.Table) -> tuple[Result | None, Result | None]:
+    def run(
+        self, made: Plan, bank: pa.Table, telco: pa.Table, alignment: bytes | None = None
+    ) -> tuple[Result | None, Result | None]:
         """Execute one plan on both sides, each with a guard that allows what the plan names and nothing else."""
         sides = []
         for engine, table in zip(self.engines, (bank, telco), strict=True):
@@ -180,8 +199,8 @@ class Pair:
             columns = evaluate(table, made.local[engine.channel.us], TABLE)
             sides.append((replace(engine, guard=guard), columns))
         return run_pair(
-            lambda: execute(made, sides[0][1], sides[0][0]),
-            lambda: execute(made, sides[1][1], sides[1][0]),
+            lambda: execute(made, sides[0][1], sides[0][0], alignment),
+            lambda: execute(made, sides[1][1], sides[1][0], alignment),
             *self.channels,
         )
 
