@@ -9,7 +9,7 @@ from mpc.sql.products import cells_of
 from mpc.sql.result import Cell, Exact, Number, Result, close, evaluate, shown
 from mpc.sql.types import Order, Plan
 
-__all__ = ["Labels", "answer"]
+__all__ = ["Labels", "answer", "digits"]
 
 Labels = tuple[tuple[str | int | bool | None, ...], ...]
 
@@ -20,7 +20,8 @@ def answer(
     """opened: for each opening of the plan the integers of all cells, party 0's groups slowest."""
     names = tuple(output.name for output in plan.outputs)
     if not plan.grouped:
-        return Result(names, (_row(plan, opened, 0, ()).cells,), 0)
+        whole = plan.limit is None or (plan.limit.count > 0 and plan.limit.offset == 0)
+        return Result(names, (_row(plan, opened, 0, ()).cells,) if whole else (), 0)
     ranks = _ranks(plan, labels)
     found: list[tuple[tuple[int, ...], _Row]] = []
     hidden = 0
@@ -70,14 +71,14 @@ def _ordered(rows: list[_Row], place: int, order: Order) -> list[_Row]:
     return [*nulls, *others] if order.nulls_first else [*others, *nulls]
 
 
-def _digits(plan: Plan, sizes: tuple[int, int], cell: int, owner: int) -> list[int]:
+def digits(plan: Plan, sizes: tuple[int, int], cell: int, owner: int) -> list[int]:
     """The place of one owner's group in the domain of each of its keys; the domain's length for NULL."""
     place = cell // sizes[1] if owner == 0 else cell % sizes[1]
-    digits: list[int] = []
+    found: list[int] = []
     for key in reversed([key for key in plan.keys if key.owner == owner]):
         place, digit = divmod(place, key.places)
-        digits.append(digit)
-    return digits[::-1]
+        found.append(digit)
+    return found[::-1]
 
 
 def _keys(
@@ -90,8 +91,8 @@ def _keys(
             values.append(list(told[cell // sizes[1] if owner == 0 else cell % sizes[1]]))
             continue
         domains = [key.domain or () for key in plan.keys if key.owner == owner]
-        digits = _digits(plan, sizes, cell, owner)
-        values.append([None if d == len(domain) else domain[d] for d, domain in zip(digits, domains, strict=True)])
+        places_in = digits(plan, sizes, cell, owner)
+        values.append([None if d == len(domain) else domain[d] for d, domain in zip(places_in, domains, strict=True)])
     places = [0, 0]
     found = []
     for key in plan.keys:
@@ -123,7 +124,7 @@ def _declared(plan: Plan, sizes: tuple[int, int], cell: int) -> bool:
     for owner in (0, 1):
         if cells_of(plan.keys, owner) is not None:
             domains = [key.domain or () for key in plan.keys if key.owner == owner]
-            digits = _digits(plan, sizes, cell, owner)
-            if any(digit == len(domain) for digit, domain in zip(digits, domains, strict=True)):
+            found = digits(plan, sizes, cell, owner)
+            if any(digit == len(domain) for digit, domain in zip(found, domains, strict=True)):
                 return False
     return True

@@ -24,6 +24,7 @@ from mpc.opening import open_bits, open_to, shown_groups, suppress
 from mpc.sql.answer import Labels, answer
 from mpc.sql.having import having_bits
 from mpc.sql.labels import GroupCount, exchange_labels
+from mpc.sql.limit import check_cells, key_values, limit_bits
 from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
 from mpc.sql.products import BLOCK, CELLS, cells_of, check_held
 from mpc.sql.result import Result
@@ -232,6 +233,13 @@ class _Run:
             counts_and_sums = [limbs[0] for limbs in quantities]
             fulfilled = having_bits(self.engine, plan.having, counts_and_sums, plan.min_rows, width)
             bits = fulfilled if bits is None else logic_and(self.engine, bits, fulfilled)
+        if plan.grouped and plan.limit is not None:
+            check_cells(self.sizes[0] * self.sizes[1])
+            if bits is None:
+                bits = at_least(self.engine, masked[0][0], 1, width + 1)
+            values = [key_values(plan, self.sizes, rank, self.groups.labels, self.us) for rank in plan.limit.ranks]
+            first = [limbs[0] for limbs in quantities]
+            bits = limit_bits(self.engine, plan.limit, bits, first, values, plan.min_rows, width)
         if bits is not None:
             masked = self._split(suppress(self.engine, bits, np.concatenate(masked).T.copy()).T)
         done = set(plan.opened[0].gates) if plan.grouped else set()

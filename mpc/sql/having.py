@@ -18,10 +18,10 @@ import numpy.typing as npt
 from mpc.compare import at_least, logic_and, logic_not, negative
 from mpc.engine import Engine
 from mpc.sql.products import RANGE_HINT, Builder, overflow
-from mpc.sql.types import Aggregate, Condition, Post
+from mpc.sql.types import Aggregate, Condition, Order, Post, Rank
 from party.errors import UsageError
 
-__all__ = ["condition_of", "having_bits", "tests_of"]
+__all__ = ["condition_of", "having_bits", "known_bits", "ranks_of", "shared_sum", "tests_of"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.uint8]
@@ -56,7 +56,10 @@ _ONE: Form = {None: Fraction(1)}
 
 
 class _Lowering:
-    def __init__(self, builder: Builder, aggregates: Sequence[Aggregate], places: Places, min_rows: int) -> None:
+    def __init__(
+        self, clause: str, builder: Builder, aggregates: Sequence[Aggregate], places: Places, min_rows: int
+    ) -> None:
+        self.clause = clause
         self.builder = builder
         self.aggregates = aggregates
         self.places = places
@@ -87,10 +90,22 @@ class _Lowering:
         bound = abs(constant) + sum(abs(f) * self.builder.quantities[key].bound for f, key in terms)
         if bound >= _MOST:
             raise UsageError(
-                f"a comparison in HAVING may reach {bound.bit_length()} bits, {_MOST.bit_length()} are possible",
+                f"a comparison of {self.clause} may reach {bound.bit_length()} bits, {_MOST.bit_length()} are possible",
                 hint="declare smaller ranges of its columns in party.yaml, or compare with fewer digits",
             )
         return Condition("ge", (), terms, constant, bound, tuple(sorted(left.gates | right.gates)))
+
+    def rank(self, order: Order) -> Rank:
+        """What LIMIT compares groups by."""
+        if order.post.op == "key":
+            return Rank(order.post.value, descending=order.descending, nulls_first=order.nulls_first)
+        ratio = self.ratio(order.post)
+        if set(ratio.below) != {None}:
+            raise UsageError(
+                "LIMIT by an AVG, or by a division by a COUNT, is not supported", hint="ORDER BY sums and counts"
+            )
+        found = self.at_least(ratio, _Ratio({}, _ONE))
+        return Rank(None, found.terms, found.constant, found.bound, found.gates, order.descending, order.nulls_first)
 
     def ratio(self, post: Post) -> _Ratio:
         """What is compared, multiplied out."""
@@ -113,7 +128,9 @@ class _Lowering:
         if value is not None and value != 0:
             return _Ratio(_scaled(left.top, 1 / value), left.below, gates)
         if value == 0 or post.args[1].op != "aggregate" or self.aggregates[post.args[1].value].function != "count":
-            raise UsageError("HAVING divides by numbers other than 0, and by COUNT", hint="multiply both sides instead")
+            raise UsageError(
+                f"{self.clause} divides by numbers other than 0, and by COUNT", hint="multiply both sides instead"
+            )
         # a COUNT of no row gives NULL, as SQL says: it becomes a gate
         (count,) = right.top
         return _Ratio(left.top, _times(left.below, right.top), gates | {int(count or 0)})
@@ -128,12 +145,13 @@ class _Lowering:
             return _Ratio(rows, _ONE, frozenset(count.gates if self.min_rows > 1 else ()))
         if function not in ("sum", "avg"):
             raise UsageError(
-                f"HAVING compares {function.upper()}", hint="COUNT, SUM, AVG and arithmetic on them are supported"
+                f"{self.clause} compares {function.upper()}",
+                hint="COUNT, SUM, AVG and arithmetic on them are supported",
             )
         total = self.builder.opened[sums[0]]
         quantity = self.builder.quantities[total.quantity]
         if len(quantity.limbs) > 1:
-            raise overflow("a sum in HAVING", quantity.bound.bit_length() + 1, RANGE_HINT)
+            raise overflow(f"a sum of {self.clause}", quantity.bound.bit_length() + 1, RANGE_HINT)
         top: Form = {total.quantity: Fraction(1, 10**quantity.scale)}
         return _Ratio(top, _ONE if function == "sum" else rows, frozenset({count.quantity, *total.gates}))
 
@@ -146,7 +164,15 @@ def condition_of(
     Raises UsageError (exit 2) for an aggregate or a product that cannot be compared on shares, and for a comparison
     that could overflow.
     """
-    return _Lowering(builder, aggregates, places, min_rows).condition(having)
+    return _Lowering("HAVING", builder, aggregates, places, min_rows).condition(having)
+
+
+def ranks_of(
+    order: Sequence[Order], builder: Builder, aggregates: Sequence[Aggregate], places: Places, min_rows: int
+) -> tuple[Rank, ...]:
+    """ORDER BY as LIMIT compares it. Raises UsageError as `condition_of`."""
+    lowering = _Lowering("LIMIT", builder, aggregates, places, min_rows)
+    return tuple(lowering.rank(part) for part in order)
 
 
 def tests_of(condition: Condition) -> list[Condition]:
@@ -168,7 +194,7 @@ def _times(left: Form, right: Form) -> Form:
         if set(one) == {None}:
             return _scaled(other, one[None])
     raise UsageError(
-        "HAVING would multiply two aggregates",
+        "a comparison of groups would multiply two aggregates",
         hint="compare an AVG, or a division by a COUNT, with a number; multiply an aggregate with a number only",
     )
 
@@ -183,22 +209,28 @@ def having_bits(engine: Engine, condition: Condition, quantities: Sequence[Words
     tree. Bytes: two comparisons a test and cell.
     """
     tests = tests_of(condition)
-    cells = len(quantities[0])
-    gates = sorted({gate for test in tests for gate in test.gates})
-    present: dict[int, Bits] = {}
-    if gates:
-        counts = np.stack([quantities[gate] for gate in gates])
-        least = max(min_rows, 1)
-        enough = at_least(engine, counts, least, max(width, least.bit_length()) + 1)
-        present = dict(zip(gates, enough, strict=True))
+    known = known_bits(engine, [test.gates for test in tests], quantities, min_rows, width)
     compared = [test for test in tests if test.op == "ge"]
     below: dict[Condition, Bits] = {}
     if compared:
-        sums = np.stack([_sum(engine, test, quantities) for test in compared])
+        sums = np.stack([shared_sum(engine, test, quantities) for test in compared])
         bits = max(test.bound for test in compared).bit_length() + 1
         below = dict(zip(compared, negative(engine, sums, max(bits, 2)), strict=True))
-    known = {test: _every(engine, [present[gate] for gate in test.gates], cells) for test in tests}
-    return _Tree(engine, below, known).bits(condition, True)
+    return _Tree(engine, below, dict(zip(tests, known, strict=True))).bits(condition, True)
+
+
+def known_bits(
+    engine: Engine, gates: Sequence[tuple[int, ...]], quantities: Sequence[Words], min_rows: int, width: int
+) -> list[Bits]:
+    """XOR shares of which cells have enough rows at all gates of each list."""
+    distinct = sorted({gate for some in gates for gate in some})
+    present: dict[int, Bits] = {}
+    if distinct:
+        least = max(min_rows, 1)
+        counts = np.stack([quantities[gate] for gate in distinct])
+        enough = at_least(engine, counts, least, max(width, least.bit_length()) + 1)
+        present = dict(zip(distinct, enough, strict=True))
+    return [_every(engine, [present[gate] for gate in some], len(quantities[0])) for some in gates]
 
 
 class _Tree:
@@ -233,7 +265,8 @@ def _every(engine: Engine, parts: Iterable[Bits], cells: int) -> Bits:
     return logic_not(engine, np.zeros(cells, dtype=np.uint8)) if whole is None else whole
 
 
-def _sum(engine: Engine, test: Condition, quantities: Sequence[Words]) -> Words:
+def shared_sum(engine: Engine, test: Condition | Rank, quantities: Sequence[Words]) -> Words:
+    """Our shares (cells,) of the sum that a comparison or a rank is about."""
     total: Words = np.full(len(quantities[0]), (test.constant if engine.index == 0 else 0) % 2**64, dtype=np.uint64)
     for factor, quantity in test.terms:
         total = total + np.uint64(factor % 2**64) * quantities[quantity]

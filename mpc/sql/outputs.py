@@ -80,6 +80,24 @@ class Answer:
             found.append(Order(self._post(source), bool(item.args.get("desc")), bool(item.args.get("nulls_first"))))
         return tuple(found)
 
+    def limit(self) -> tuple[int, int] | None:
+        """LIMIT and OFFSET as numbers of rows; None without a LIMIT."""
+        limit, offset = (self._rows(name) for name in ("limit", "offset"))
+        if limit is None and offset is not None:
+            raise UsageError("OFFSET without LIMIT is not supported", hint="add a LIMIT")
+        return None if limit is None else (limit, offset or 0)
+
+    def _rows(self, name: str) -> int | None:
+        node = self.select.args.get(name)
+        if node is None:
+            return None
+        number = node.expression
+        others = [part for key, part in node.args.items() if key != "expression" and part not in (None, False, [])]
+        whole = isinstance(number, exp.Literal) and not number.args.get("is_string") and str(number.this).isdecimal()
+        if type(node) not in (exp.Limit, exp.Offset) or others or not whole or len(str(number.this)) > 9:
+            raise UsageError(f"{name.upper()} takes a whole number of rows", hint="as in LIMIT 10 OFFSET 20")
+        return int(number.this)
+
     # --- conditions on groups ---------------------------------------------------------------------------------------
 
     def _test(self, node: exp.Expression) -> Post:

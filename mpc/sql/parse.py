@@ -14,8 +14,7 @@ from party.errors import UsageError
 __all__ = ["parse"]
 
 TEXT = 20_000  # characters of a statement
-_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "order")
-_LATER = {"limit": "LIMIT comes in a later version"}
+_PARTS = ("expressions", "from_", "joins", "where", "group", "having", "order", "limit", "offset")
 
 
 def parse(sql: str, context: Context) -> Query:
@@ -47,7 +46,7 @@ class _Statement:
         for name, part in select.args.items():
             if part in (None, False, []) or name in _PARTS:
                 continue
-            raise UsageError(f"{name.upper().strip('_')} is not supported", hint=_LATER.get(name))
+            raise UsageError(f"{name.upper().strip('_')} is not supported")
         self.scope, self.join = self._from()
 
     def _bind(self, node: exp.Expression) -> Expr:
@@ -75,7 +74,7 @@ class _Statement:
             )
         return Query(
             (tables[0], tables[1]), where, groups, names, tuple(answer.aggregates), outputs, self.join, self.keep,
-            order, having, shown,
+            order, having, shown, answer.limit(),
         )  # fmt: skip
 
     # --- FROM and JOIN --------------------------------------------------------------------------------------------

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from mpc.sql.algebra import ONE, Poly, Side, number, truth
 from mpc.sql.entering import pair_ways, ways
-from mpc.sql.having import condition_of, tests_of
+from mpc.sql.having import condition_of, ranks_of, tests_of
+from mpc.sql.limit import check_cells
 from mpc.sql.parse import parse
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.render import local_select
@@ -14,6 +17,7 @@ from mpc.sql.types import (
     Context,
     Expr,
     GroupKey,
+    Limit,
     Plan,
     Post,
     Query,
@@ -62,6 +66,11 @@ def build(query: Query, context: Context) -> Plan:
     having = None
     if query.having is not None:
         having = condition_of(query.having, builder, query.aggregates, places, context.min_rows)
+    limit = None
+    if query.limit is not None:
+        ranks = ranks_of(query.order, builder, query.aggregates, places, context.min_rows) if keys else ()
+        check_cells(math.prod(cells_of(keys, owner) or 1 for owner in (0, 1)))
+        limit = Limit(*query.limit, ranks)
     del builder.opened[opened:]  # what HAVING alone reads
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
@@ -86,10 +95,11 @@ def build(query: Query, context: Context) -> Plan:
         calls=calls,
         request=Request(_uses(query, context), frozenset(_openings(context, keys, whats))),
         local_sql=(_local(builder, 0), _local(builder, 1)),
-        explanation=tuple(_explain(context, builder, whats, having)),
+        explanation=tuple(_explain(context, builder, whats, having, limit)),
         keep=query.keep,
         having=having,
         order=query.order,
+        limit=limit,
     )
 
 
@@ -251,7 +261,9 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
     return found
 
 
-def _explain(context: Context, builder: Builder, whats: tuple[str, ...], having: Condition | None) -> list[str]:
+def _explain(
+    context: Context, builder: Builder, whats: tuple[str, ...], having: Condition | None, limit: Limit | None
+) -> list[str]:
     min_rows = max(context.min_rows, 1)
     lines = [f"{context.rows} aligned rows at most, min_rows {min_rows}"]
     for to in context.to:
@@ -273,10 +285,14 @@ def _explain(context: Context, builder: Builder, whats: tuple[str, ...], having:
     lines.append(
         f"{uploaded} encrypted columns, {len(calls)} products, about {builder.bytes(calls) / 1e6:.1f} MB"
         f" and {rounds} rounds, once more for keys"
-        + (", comparisons besides" if min_rows > 1 or having is not None else "")
+        + (", comparisons besides" if min_rows > 1 or having is not None or limit is not None else "")
     )
     if digits:
         lines.append("sums over 64 bits are joined from digits, on shares")
+    if limit is not None and builder.keys:
+        lines.append(
+            f"LIMIT {limit.count} OFFSET {limit.offset} is decided on shares: of other groups nothing is opened"
+        )
     if having is not None:
         tests = len(tests_of(having))
         lines.append(

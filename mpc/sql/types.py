@@ -25,6 +25,7 @@ __all__ = [
     "Feature",
     "GroupKey",
     "Kind",
+    "Limit",
     "Opened",
     "Order",
     "Output",
@@ -32,6 +33,7 @@ __all__ = [
     "Post",
     "Quantity",
     "Query",
+    "Rank",
     "Source",
     "columns_of",
     "never_null",
@@ -187,6 +189,28 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """One part of ORDER BY as LIMIT compares it: a group key (its number), or a sum as in `Condition`."""
+
+    key: int | None
+    terms: tuple[tuple[int, int], ...] = ()
+    constant: int = 0
+    bound: int = 0
+    gates: tuple[int, ...] = ()
+    descending: bool = False
+    nulls_first: bool = False
+
+
+@dataclass(frozen=True)
+class Limit:
+    """LIMIT and OFFSET over the groups in this order."""
+
+    count: int
+    offset: int
+    ranks: tuple[Rank, ...] = ()
+
+
+@dataclass(frozen=True)
 class GroupKey:
     """One GROUP BY key: its owner's expression, and its values in order where they are public (None: not known)."""
 
@@ -204,7 +228,7 @@ class GroupKey:
 @dataclass(frozen=True)
 class Query:
     """A statement after parsing and typing. join: each party's key columns. keep: whose rows stay without a match.
-    shown: how many of the aggregates are opened, None for all; HAVING alone reads the others.
+    shown: how many of the aggregates are opened, None for all; HAVING alone reads the others. limit: rows, rows before.
     """
 
     tables: tuple[str, str]
@@ -218,6 +242,7 @@ class Query:
     order: tuple[Order, ...] = ()
     having: Post | None = None
     shown: int | None = None
+    limit: tuple[int, int] | None = None
 
 
 Factor = tuple[str, int]  # v value or 0, n is not NULL, t is true, f is false; of the source with this number
@@ -284,7 +309,7 @@ class Plan:
     local: the SQL text of each owner's own step, by party, over its aligned table `aligned`. counts[a] and values[a]
     are the numbers in `opened` of aggregate a: entering rows, then sums. opened[0] is the rows of each cell if grouped.
     keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them. having: which
-    groups are shown, decided on shares. order: of the answer's rows, at its receiver.
+    groups are shown, and limit how many, decided on shares. order: of the answer's rows, at its receiver.
     """
 
     name: str
@@ -309,6 +334,7 @@ class Plan:
     keep: str | None = None
     having: Condition | None = None
     order: tuple[Order, ...] = ()
+    limit: Limit | None = None
 
     @property
     def local(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""HAVING and ORDER BY equal DuckDB; nothing of a group that HAVING hides is opened; the rest is refused."""
+"""HAVING, ORDER BY, LIMIT equal DuckDB; nothing of a group that they hide is opened; the rest is refused."""
 
 from __future__ import annotations
 
@@ -57,6 +57,28 @@ ORDERED = {
 }
 
 
+LIMITED = {
+    "by_count": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY n DESC, t.plan LIMIT 2",
+    "offset": f"SELECT t.plan, b.region, COUNT(*) AS n {BOTH} ORDER BY n DESC, 1, 2 LIMIT 5 OFFSET 3",
+    "by_sum": f"SELECT t.plan, b.region, SUM(b.balance) AS s {BOTH} ORDER BY s LIMIT 4",
+    "product_sum": f"SELECT t.plan, b.region {BOTH} ORDER BY SUM(b.age * t.late) DESC LIMIT 3",
+    "difference": f"SELECT t.plan, b.region {BOTH} ORDER BY SUM(t.late) - 6 * COUNT(*), 1, 2 LIMIT 7",
+    "by_key": f"SELECT b.region, COUNT(*) AS n {JOIN} GROUP BY b.region ORDER BY b.region DESC LIMIT 2",
+    "nulls_first": f"SELECT b.region, COUNT(*) AS n {JOIN} GROUP BY b.region ORDER BY b.region NULLS FIRST LIMIT 2",
+    "null_sums": f"SELECT t.plan, b.region, SUM(t.bill) FILTER (WHERE b.age > 96) AS s {BOTH} ORDER BY s DESC, 1, 2 LIMIT 9",  # noqa: E501
+    "null_sums_first": f"SELECT t.plan, b.region, SUM(t.bill) FILTER (WHERE b.age > 96) AS s {BOTH} ORDER BY s NULLS FIRST, 2 DESC, 1 LIMIT 9",  # noqa: E501
+    "boolean": f"SELECT b.defaulted, t.plan, COUNT(*) AS n {JOIN} GROUP BY 1, 2 ORDER BY b.defaulted DESC, t.plan LIMIT 6",  # noqa: E501
+    "labels": f"SELECT b.branch, t.prepaid, COUNT(*) AS n {JOIN} GROUP BY 1, 2 ORDER BY b.branch DESC, n, 2 LIMIT 4",
+    "having": f"SELECT t.plan, b.region, COUNT(*) AS n {BOTH} HAVING SUM(t.late) > 100 ORDER BY n, 1, 2 LIMIT 3 OFFSET 1",  # noqa: E501
+    "more_than_there_are": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY 2, 1 LIMIT 500 OFFSET 2",
+    "past_the_end": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY 2, 1 LIMIT 5 OFFSET 100",
+    "none": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY 2 LIMIT 0",
+    "one_row": f"SELECT COUNT(*) AS n {JOIN} LIMIT 3",
+    "not_even_one_row": f"SELECT COUNT(*) AS n {JOIN} LIMIT 3 OFFSET 1",
+    "empty_table": f"SELECT t.plan, COUNT(*) AS n {JOIN} WHERE b.age > 98 AND t.late > 99 GROUP BY 1 ORDER BY 2 LIMIT 2",  # noqa: E501
+}
+
+
 @pytest.fixture(scope="module")
 def ideal() -> Iterator[Pair]:
     yield Pair.ideal()
@@ -80,20 +102,62 @@ def test_rows_come_in_the_order_that_is_asked_for(name: str, ideal: Pair) -> Non
         assert all(same(row[column], other[column]) for column in row), (result.rows, wanted)
 
 
-def test_a_hidden_group_opens_as_zeros_and_what_only_having_reads_not_at_all(
-    ideal: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", sorted(LIMITED))
+def test_the_first_groups_are_those_of_duckdb(name: str, ideal: Pair) -> None:
+    bank, telco = tables(700)
+    result, wanted = ideal.query(LIMITED[name], bank, telco), oracle(LIMITED[name], bank, telco)
+    assert len(result.rows) == len(wanted)
+    for row, other in zip(result.rows, wanted, strict=True):
+        assert all(same(row[column], other[column]) for column in row), (result.rows, wanted)
+
+
+def test_limit_counts_shown_groups_only(ideal: Pair) -> None:
+    bank, telco = tables(700)
+    sql = f"SELECT t.plan, b.region, COUNT(*) AS n {BOTH} ORDER BY n, 1, 2"
+    whole = ideal.query(sql, bank, telco, min_rows=30)
+    assert 4 < len(whole.rows) < len(oracle(sql, bank, telco))
+    some = ideal.query(f"{sql} LIMIT 3 OFFSET 1", bank, telco, min_rows=30)
+    assert some.rows == whole.rows[1:4]
+
+
+def test_both_receivers_and_a_blind_owner_see_the_same_first_groups(ideal: Pair) -> None:
+    bank, telco = tables(400, seed=7)
+    sql = LIMITED["labels"]
+    for to in (("telco",), ("bank", "telco"), ("bank",)):
+        for answer in ideal.run(plan(sql, context(400, to)), bank, telco):
+            if answer is not None:
+                assert [list(row.values()) for row in answer.rows] == [
+                    list(row.values()) for row in oracle(sql, bank, telco)
+                ]
+
+
+def test_of_the_groups_that_limit_leaves_out_nothing_is_opened(ideal: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = spied(monkeypatch)
+    bank, telco = tables(700)
+    ideal.query(LIMITED["by_sum"], bank, telco)
+    assert seen and all(np.count_nonzero(words) <= 4 for _, words in seen)
+
+
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarray]]:
+    """What is opened from here on."""
     seen: list[tuple[str, np.ndarray]] = []
     execution = importlib.import_module("mpc.sql.execute")
     real = execution.open_to
 
-    def spied(engine: Any, share: np.ndarray, what: str, to: Any) -> Any:
+    def watched(engine: Any, share: np.ndarray, what: str, to: Any) -> Any:
         words = real(engine, share, what, to)
         if words is not None:
             seen.append((what, words))
         return words
 
-    monkeypatch.setattr(execution, "open_to", spied)
+    monkeypatch.setattr(execution, "open_to", watched)
+    return seen
+
+
+def test_a_hidden_group_opens_as_zeros_and_what_only_having_reads_not_at_all(
+    ideal: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spied(monkeypatch)
     bank, telco = tables(700)
     sql = f"SELECT b.region, t.prepaid, SUM(t.late) AS s {JOIN} GROUP BY 1, 2 HAVING SUM(b.balance) > 400000000"
     result = ideal.query(sql, bank, telco)
@@ -154,7 +218,14 @@ def test_having_on_the_lattice_engine() -> None:
         (f"SELECT t.plan, SUM(t.late) AS age {BY_PLAN} HAVING age > 3", "a column of a table and of the answer"),
         (f"SELECT t.plan {BY_PLAN} ORDER BY 3", "no such column in the answer"),
         (f"SELECT t.plan {BY_PLAN} ORDER BY b.age", "neither aggregated nor in GROUP BY"),
-        (f"SELECT t.plan {BY_PLAN} ORDER BY COUNT(*) LIMIT 3", "LIMIT"),
+        (f"SELECT t.plan {BY_PLAN} ORDER BY AVG(t.bill) LIMIT 3", "LIMIT by an AVG"),
+        (f"SELECT t.plan {BY_PLAN} ORDER BY VAR_POP(t.bill) LIMIT 3", "LIMIT compares VAR_POP"),
+        (f"SELECT t.plan {BY_PLAN} LIMIT 1.5", "LIMIT takes a whole number of rows"),
+        (f"SELECT t.plan {BY_PLAN} LIMIT -1", "LIMIT takes a whole number of rows"),
+        (f"SELECT t.plan {BY_PLAN} LIMIT 50%", "LIMIT takes a whole number of rows"),
+        (f"SELECT t.plan {BY_PLAN} LIMIT COUNT(*)", "LIMIT takes a whole number of rows"),
+        (f"SELECT t.plan {BY_PLAN} OFFSET 2", "OFFSET without LIMIT"),
+        (f"SELECT t.late, b.age // 2 AS a {JOIN} GROUP BY 1, 2 LIMIT 5", "possible groups, at most 128"),
     ],
 )
 def test_what_cannot_be_decided_is_refused(sql: str, text: str) -> None:

@@ -28,7 +28,6 @@ REFUSED = {
     "union": (f"SELECT COUNT(*) {JOIN} UNION SELECT COUNT(*) {JOIN}", "Union"),
     "with": (f"WITH x AS (SELECT 1) SELECT COUNT(*) {JOIN}", "WITH"),
     "distinct": (f"SELECT DISTINCT COUNT(*) {JOIN}", "DISTINCT"),
-    "limit": (f"SELECT COUNT(*) {JOIN} LIMIT 1", "LIMIT"),
     "offset": (f"SELECT COUNT(*) {JOIN} OFFSET 1", "OFFSET"),
     "qualify": (f"SELECT COUNT(*) {JOIN} QUALIFY TRUE", "QUALIFY"),
     "one_table": ("SELECT COUNT(*) FROM bank.customers b", "one table of each"),
