@@ -1,16 +1,27 @@
 """Encrypted columns that one side has uploaded and the other keeps, for later statements of the same session.
 
 Both sides hold the same names in the same order, since both see the same statements: so each knows what the other
-still has, and nothing is asked. A name binds the alignment and everything the column's values come from. An upload
-meets many multipliers; each answer is re-randomised and masked by itself (docs/protocols/04-lattice-linear.md).
+still has. A name binds the alignment and all that a column's values are made of, but not the table's content, which its
+owner may have changed: before columns are used again the owner says which are no more what it sent (`Changed`), and
+both drop those. An upload meets many multipliers; each answer is re-randomised and masked by itself.
+
+Changed reveals one bit a column: whether its values are still those of an earlier statement.
+Source: docs/protocols/08-statistics-and-sql.md, step 2.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
 
 from mpc.linear import Received, Uploaded
+from party.channel import Channel
+from party.errors import PeerError
+from party.message import Array, Cap, Message
 
 __all__ = ["BLOCKS", "Uploads"]
 
@@ -19,25 +30,75 @@ Handle = Uploaded | Received
 BLOCKS = 1024  # of 8192 values: 400 MB at most on the side that keeps them
 
 
+@dataclass(frozen=True, repr=False)
+class Changed(Message, kind=0x0306):
+    """Owner to keeper: for each column of a statement that the keeper holds, whether its values have changed."""
+
+    bits: Annotated[np.ndarray, Array("u1", Cap(BLOCKS))]
+
+
+@dataclass(frozen=True, repr=False)
+class _Held:
+    handle: Handle
+    blocks: int
+    content: bytes  # a digest of the values, at their owner
+
+
 class Uploads:
     """Handles by name, the least recently used ones forgotten first; the same calls on both sides."""
 
     def __init__(self, most: int = BLOCKS) -> None:
         self._most = most
-        self._held: OrderedDict[bytes, tuple[Handle, int]] = OrderedDict()
+        self._held: OrderedDict[bytes, _Held] = OrderedDict()
 
-    def get(self, names: Sequence[bytes], blocks: int, make: Callable[[list[int]], Sequence[Handle]]) -> list[Handle]:
-        """The handles of these names, each of so many blocks; `make` gives those of the places that are not held."""
+    def refresh(
+        self,
+        channel: Channel,
+        ours: Mapping[bytes, Callable[[], bytes]],
+        theirs: Collection[bytes],
+        telling: Callable[[int], None],
+    ) -> None:
+        """Drop what is no more what was sent, on both sides.
+
+        ours: names of our columns, with what gives the digest of their values now; theirs: names of the peer's;
+        telling: called with the number of bits before they are sent. Rounds: one where columns are held, else none.
+        """
+        mine = [name for name in ours if name in self._held]
+        due = [name for name in theirs if name in self._held]
+        gone: list[bytes] = []
+        if mine:
+            changed = np.array([self._held[name].content != ours[name]() for name in mine], dtype=np.uint8)
+            telling(len(mine))
+            channel.send(Changed(changed))
+            gone += [name for name, bit in zip(mine, changed, strict=True) if bit]
+        if due:
+            bits = channel.recv(Changed).bits
+            if len(bits) != len(due) or (bits > 1).any():
+                raise PeerError(f"{channel.peer} tells of other columns than we hold", party=channel.peer)
+            gone += [name for name, bit in zip(due, bits, strict=True) if bit]
+        for name in gone:
+            del self._held[name]
+
+    def get(
+        self,
+        names: Sequence[bytes],
+        blocks: int,
+        make: Callable[[list[int]], Sequence[Handle]],
+        content: Callable[[int], bytes] = lambda _: b"",
+    ) -> list[Handle]:
+        """The handles of these names, each of so many blocks; `make` gives those of the places that are not held,
+        `content` at their owner the digest of a place's values."""
         missing = [place for place, name in enumerate(names) if name not in self._held]
-        found = {name: self._held[name][0] for name in names if name in self._held}
+        found = {name: self._held[name] for name in names if name in self._held}
         if missing:
-            found |= dict(zip((names[place] for place in missing), make(missing), strict=True))
+            for place, handle in zip(missing, make(missing), strict=True):
+                found[names[place]] = _Held(handle, blocks, content(place))
         for name in names:
-            self._held[name] = found[name], blocks
+            self._held[name] = found[name]
             self._held.move_to_end(name)
-        while sum(cost for _, cost in self._held.values()) > self._most:
+        while sum(held.blocks for held in self._held.values()) > self._most:
             self._held.popitem(last=False)
-        return [found[name] for name in names]
+        return [found[name].handle for name in names]
 
     def clear(self) -> None:
         """Hold nothing: after a failure the two sides may not hold the same."""

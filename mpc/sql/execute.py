@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.opening import open_bits, open_to, shown_groups, suppress
 from mpc.sql.answer import Labels, answer
-from mpc.sql.having import having_bits
+from mpc.sql.having import check_tests, having_bits
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.limit import check_cells, key_values, limit_bits
 from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
@@ -121,10 +122,9 @@ class _Run:
         if self.rows == 0:
             return found
         linear = self.engine.linear
-        columns = {
-            (owner, numbers): self._encrypted(owner, numbers)
-            for owner, numbers in dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls)
-        }
+        blocks = list(dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls))
+        self._refresh(blocks)
+        columns = {(owner, numbers): self._encrypted(owner, numbers) for owner, numbers in blocks}
         for call in self.plan.calls:
             other, encrypted = 1 - call.owner, columns[call.owner, call.uploaded]
             if isinstance(encrypted, Received):
@@ -137,6 +137,25 @@ class _Run:
                     cell = shaped[i, :, j, :]
                     found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
         return found
+
+    def _refresh(self, blocks: list[tuple[int, tuple[int, ...]]]) -> None:
+        """Columns that were uploaded before and have other values now are uploaded again."""
+        if self.alignment is None:
+            return
+        names: list[dict[bytes, int]] = [{}, {}]
+        for owner, numbers in blocks:
+            names[owner] |= {self._column_name(owner, number): number for number in numbers}
+        ours = {name: partial(self._content, number) for name, number in names[self.us].items()}
+        channel, guard = self.engine.channel, self.engine.guard
+        what = f"query.{self.plan.name}.changed"
+        telling = partial(guard.disclose, what, channel.peer)
+        self.engine.uploads.refresh(channel, ours, names[1 - self.us], telling)
+
+    def _content(self, number: int) -> bytes:
+        """A digest of the values of one of our features, each times its group."""
+        found = hashlib.sha256(np.ascontiguousarray(self._feature(number)).view(np.uint8).data)
+        found.update(np.ascontiguousarray(self.groups.places).view(np.uint8).data)
+        return found.digest()
 
     def _encrypted(self, owner: int, numbers: tuple[int, ...]) -> Uploaded | Received:
         """One owner's features, each times its groups, encrypted at the other: what it holds already is not sent."""
@@ -152,11 +171,12 @@ class _Run:
             handles = make(list(range(len(numbers))))
         else:
             names = [self._column_name(owner, number) for number in numbers]
-            handles = self.engine.uploads.get(names, size * -(-self.rows // BLOCK), make)
+            content = (lambda place: self._content(numbers[place])) if owner == self.us else lambda _: b""
+            handles = self.engine.uploads.get(names, size * -(-self.rows // BLOCK), make, content)
         return type(handles[0]).joined(handles)  # type: ignore[arg-type]  # all are the owner's, or all the other's
 
     def _column_name(self, owner: int, number: int) -> bytes:
-        """Alignment, rows and all that the values of a feature come from, as 32 bytes."""
+        """Alignment, rows and all that the values of a feature are made of, but for the table, as 32 bytes."""
         plan, one = self.plan, self.plan.features[owner][number]
         factors = [(op, plan.sources[owner][place].expr, plan.sources[owner][place].use) for op, place in one.factors]
         keys = [key.expr for key in plan.keys if key.owner == owner]
@@ -230,11 +250,14 @@ class _Run:
         if plan.grouped and (plan.min_rows > 1 or self._blind_owners()):
             bits = shown_groups(self.engine, masked[0][0], plan.min_rows, width)
         if plan.having is not None:
+            check_tests(plan.having, self.sizes[0] * self.sizes[1])
             counts_and_sums = [limbs[0] for limbs in quantities]
+            self._tell("having")
             fulfilled = having_bits(self.engine, plan.having, counts_and_sums, plan.min_rows, width)
             bits = fulfilled if bits is None else logic_and(self.engine, bits, fulfilled)
         if plan.grouped and plan.limit is not None:
             check_cells(self.sizes[0] * self.sizes[1])
+            self._tell("limit")
             if bits is None:
                 bits = at_least(self.engine, masked[0][0], 1, width + 1)
             values = [key_values(plan, self.sizes, rank, self.groups.labels, self.us) for rank in plan.limit.ranks]
@@ -263,6 +286,12 @@ class _Run:
                 masked[place] = kept[start : start + size].reshape(masked[place].shape)
                 start += size
         return masked, bits
+
+    def _tell(self, what: str) -> None:
+        """A receiver learns of each group whether it fulfils a condition: that is written down, too."""
+        if self.engine.channel.peer in self.plan.to:
+            cells = self.sizes[0] * self.sizes[1]
+            self.engine.guard.disclose(f"query.{self.plan.name}.{what}", self.engine.channel.peer, cells)
 
     def _all(self, bits: dict[tuple[int, ...], list[Bits]]) -> dict[tuple[int, ...], Bits]:
         """XOR shares of the AND of each list of shared bits, pairs of all lists at once."""

@@ -21,7 +21,7 @@ from mpc.sql.products import RANGE_HINT, Builder, overflow
 from mpc.sql.types import Aggregate, Condition, Order, Post, Rank
 from party.errors import UsageError
 
-__all__ = ["condition_of", "having_bits", "known_bits", "ranks_of", "shared_sum", "tests_of"]
+__all__ = ["check_tests", "condition_of", "having_bits", "known_bits", "ranks_of", "shared_sum", "tests_of"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.uint8]
@@ -30,6 +30,7 @@ Form = Mapping[int | None, Fraction]  # a sum of multiples of quantities; None i
 Places = Sequence[tuple[int, Sequence[int]]]
 
 _MOST = 2**61  # magnitude of a compared sum
+_TESTS = 100_000  # comparisons of a statement: about 50 MB and 80 MB of memory
 
 
 # --- planning ---------------------------------------------------------------------------------------------------------
@@ -131,7 +132,7 @@ class _Lowering:
             raise UsageError(
                 f"{self.clause} divides by numbers other than 0, and by COUNT", hint="multiply both sides instead"
             )
-        # a COUNT of no row gives NULL, as SQL says: it becomes a gate
+        # a quotient by a COUNT of no row is NULL, as in the answer: the count becomes a gate
         (count,) = right.top
         return _Ratio(left.top, _times(left.below, right.top), gates | {int(count or 0)})
 
@@ -173,6 +174,16 @@ def ranks_of(
     """ORDER BY as LIMIT compares it. Raises UsageError as `condition_of`."""
     lowering = _Lowering("LIMIT", builder, aggregates, places, min_rows)
     return tuple(lowering.rank(part) for part in order)
+
+
+def check_tests(condition: Condition, cells: int) -> None:
+    """UsageError for more comparisons than one statement may make."""
+    tests = len(tests_of(condition)) * cells
+    if tests > _TESTS:
+        raise UsageError(
+            f"HAVING would make {tests:,} comparisons, at most {_TESTS:,} are allowed",
+            hint="group by fewer or coarser keys, or compare less",
+        )
 
 
 def tests_of(condition: Condition) -> list[Condition]:

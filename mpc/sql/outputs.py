@@ -53,10 +53,10 @@ class Answer:
     def outputs(self) -> tuple[Output, ...]:
         """The columns of the answer."""
         found = tuple(Output(_name(node), self._post(bare(node))) for node in self.select.expressions)
-        seen = [output.name for output in found]
-        for name in seen:
-            if seen.count(name) > 1:
-                raise UsageError(f"two columns of the answer are named {name!r}", hint="name them with AS")
+        seen = [output.name.lower() for output in found]
+        for output in found:
+            if seen.count(output.name.lower()) > 1:
+                raise UsageError(f"two columns of the answer are named {output.name!r}", hint="name them with AS")
         return found
 
     def having(self) -> Post | None:
@@ -101,10 +101,13 @@ class Answer:
     # --- conditions on groups ---------------------------------------------------------------------------------------
 
     def _test(self, node: exp.Expression) -> Post:
+        for name, part in node.args.items():
+            if part not in (None, False, []) and name not in ("this", "expression", "expressions", "low", "high"):
+                raise refuse(node, hint=f"its part {name!r} is not supported")
         if isinstance(node, exp.Paren):
             return self._test(node.this)
         if type(node) in (exp.And, exp.Or):
-            return Post(type(node).__name__.lower(), (self._test(node.this), self._test(node.expression)))
+            return Post(type(node).__name__.lower(), tuple(self._test(part) for part in _chained(node)))
         if isinstance(node, exp.Not):
             return Post("not", (self._test(node.this),))
         if type(node) in _COMPARISONS:
@@ -154,6 +157,8 @@ class Answer:
             return bare(listed[place - 1])
         if isinstance(node, exp.Column) and node.args.get("table") is None:
             return self._alias(str(node.this.this)) or node
+        if node.find(exp.Column, exp.AggFunc) is None:
+            raise UsageError(f"ORDER BY {node.sql(dialect='duckdb')[:80]} is a constant")
         return node
 
     def _alias(self, name: str) -> exp.Expression | None:
@@ -268,6 +273,19 @@ def _function(node: exp.Expression) -> str | None:
     if isinstance(node, exp.Anonymous):
         return _NAMED.get(str(node.this).lower())
     return _FUNCTIONS.get(type(node))
+
+
+def _chained(node: exp.Expression) -> list[exp.Expression]:
+    """The operands of a chain of one connector."""
+    found: list[exp.Expression] = []
+    left = [node]
+    while left:
+        part = left.pop()
+        if type(part) is type(node):
+            left += [part.expression, part.this]
+        else:
+            found.append(part)
+    return found
 
 
 def bare(node: exp.Expression) -> exp.Expression:

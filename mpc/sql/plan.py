@@ -6,13 +6,14 @@ import math
 
 from mpc.sql.algebra import ONE, Poly, Side, number, truth
 from mpc.sql.entering import pair_ways, ways
-from mpc.sql.having import condition_of, ranks_of, tests_of
+from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.limit import check_cells
 from mpc.sql.parse import parse
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.render import local_select
 from mpc.sql.types import (
     Aggregate,
+    Call,
     Condition,
     Context,
     Expr,
@@ -66,6 +67,7 @@ def build(query: Query, context: Context) -> Plan:
     having = None
     if query.having is not None:
         having = condition_of(query.having, builder, query.aggregates, places, context.min_rows)
+        check_tests(having, math.prod(cells_of(keys, owner) or 1 for owner in (0, 1)))
     limit = None
     if query.limit is not None:
         ranks = ranks_of(query.order, builder, query.aggregates, places, context.min_rows) if keys else ()
@@ -93,7 +95,9 @@ def build(query: Query, context: Context) -> Plan:
         counts=tuple(count for count, _ in places[:shown]),
         values=tuple(sums for _, sums in places[:shown]),
         calls=calls,
-        request=Request(_uses(query, context), frozenset(_openings(context, keys, whats))),
+        request=Request(
+            _uses(query, context), frozenset(_openings(context, keys, whats, query) | _changed(context, calls))
+        ),
         local_sql=(_local(builder, 0), _local(builder, 1)),
         explanation=tuple(_explain(context, builder, whats, having, limit)),
         keep=query.keep,
@@ -248,8 +252,18 @@ def _uses(query: Query, context: Context) -> frozenset[Use]:
     return frozenset(Use(party, tables[party], column, use) for party, column, use in found)
 
 
-def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ...]) -> list[Opening]:
+def _changed(context: Context, calls: tuple[Call, ...]) -> set[Opening]:
+    """Whether columns that were uploaded before still have their values, to the side that keeps them."""
+    keepers = {context.parties[1 - call.owner] for call in calls}
+    return {Opening(f"query.{context.name}.changed", keeper) for keeper in keepers}
+
+
+def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ...], query: Query) -> set[Opening]:
     found = [Opening(what, to) for what in whats for to in context.to]
+    if query.having is not None:
+        found += [Opening(f"query.{context.name}.having", to) for to in context.to]
+    if query.limit is not None and keys:
+        found += [Opening(f"query.{context.name}.limit", to) for to in context.to]
     for owner in (0, 1):
         ours = context.parties[owner]
         mine = [key for key in keys if key.owner == owner]
@@ -258,7 +272,7 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
             if ours not in context.to:
                 found.append(Opening(f"query.{context.name}.shown", ours))
             found += [Opening(f"query.{context.name}.labels", to) for to in context.to if to != ours]
-    return found
+    return set(found)
 
 
 def _explain(
@@ -295,6 +309,7 @@ def _explain(
         )
     if having is not None:
         tests = len(tests_of(having))
+        lines.append(f"{' and '.join(context.to)} learns of each group whether it fulfils HAVING")
         lines.append(
             f"HAVING ({tests} comparisons a group) is decided on shares: of a group that it hides nothing is opened"
         )

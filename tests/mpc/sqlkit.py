@@ -194,8 +194,9 @@ class Pair:
     ) -> tuple[Result | None, Result | None]:
         """Execute one plan on both sides, each with a guard that allows what the plan names and nothing else."""
         sides = []
+        self.ledgers = [Ledger(), Ledger()]
         for engine, table in zip(self.engines, (bank, telco), strict=True):
-            guard = Guard("r", engine.channel.peer, made.request.openings, Ledger(), made.min_rows)
+            guard = Guard("r", engine.channel.peer, made.request.openings, self.ledgers[engine.index], made.min_rows)
             columns = evaluate(table, made.local[engine.channel.us], TABLE)
             sides.append((replace(engine, guard=guard), columns))
         return run_pair(

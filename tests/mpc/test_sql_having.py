@@ -216,6 +216,17 @@ def test_having_on_the_lattice_engine() -> None:
         (f"SELECT t.plan {BY_PLAN} HAVING COUNT(*) > (SELECT 1)", "Subquery"),
         (f"SELECT t.plan {BY_PLAN} HAVING SUM(b.balance) * 100000000000 > 1", "bits"),
         (f"SELECT t.plan, SUM(t.late) AS age {BY_PLAN} HAVING age > 3", "a column of a table and of the answer"),
+        (
+            f"SELECT t.plan {BY_PLAN} HAVING COUNT(*) BETWEEN SYMMETRIC 90 AND 20",
+            "its part 'symmetric' is not supported",
+        ),
+        (
+            f"SELECT b.region {JOIN} GROUP BY b.region, t.late HAVING COUNT(*) IN ({', '.join(map(str, range(1000)))})",
+            "140,000 comparisons",
+        ),
+        (f'SELECT t.plan, COUNT(*) AS n, SUM(t.late) AS "N" {BY_PLAN} HAVING n > 5', "two columns of the answer"),
+        (f"SELECT t.plan {BY_PLAN} ORDER BY -1", "ORDER BY -1 is a constant"),
+        (f"SELECT t.plan {BY_PLAN} ORDER BY 'plan'", "no such column in the answer"),
         (f"SELECT t.plan {BY_PLAN} ORDER BY 3", "no such column in the answer"),
         (f"SELECT t.plan {BY_PLAN} ORDER BY b.age", "neither aggregated nor in GROUP BY"),
         (f"SELECT t.plan {BY_PLAN} ORDER BY AVG(t.bill) LIMIT 3", "LIMIT by an AVG"),
@@ -232,6 +243,22 @@ def test_what_cannot_be_decided_is_refused(sql: str, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         plan(sql, context(700))
     assert text in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_long_chain_of_conditions_is_one_level_deep(ideal: Pair) -> None:
+    sql = f"SELECT b.region, COUNT(*) AS n {JOIN} GROUP BY 1 HAVING {' AND '.join(['COUNT(*) > 5'] * 300)}"
+    made = plan(sql, context(700))
+    assert made.having is not None and len(made.having.args) == 300 and len(made.canonical()) < 200_000
+
+
+def test_what_a_condition_shows_is_agreed_and_written_down(ideal: Pair) -> None:
+    made = plan(LIMITED["having"], context(700, ("bank",)))
+    assert {(o.what, o.to) for o in made.request.openings} >= {("query.q.having", "bank"), ("query.q.limit", "bank")}
+    bank, telco = tables(700)
+    ideal.run(made, bank, telco)
+    written = [fields["what"] for _, fields in ideal.ledgers[1].events]
+    assert "query.q.having" in written and "query.q.limit" in written
+    assert written.index("query.q.having") < written.index("query.q.rows")
 
 
 def test_the_plan_says_that_having_opens_nothing() -> None:

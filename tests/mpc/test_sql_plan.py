@@ -175,7 +175,8 @@ def test_the_request_names_every_column_with_its_use() -> None:
 def test_the_openings_name_what_each_aggregate_shows() -> None:
     made = plan(f"SELECT AVG(b.balance) AS m, CORR(b.age, t.late) AS r {JOIN}", context(1000, ("telco",)))
     names = ["m.count", "m.sum", "r.count", "r.sum_x", "r.sum_y", "r.sum_xy", "r.sum_xx", "r.sum_yy"]
-    assert made.request.openings <= {Opening(f"query.q.{name}", "telco") for name in names}
+    shown = {opening for opening in made.request.openings if opening.what != "query.q.changed"}
+    assert shown <= {Opening(f"query.q.{name}", "telco") for name in names}
     assert Opening("query.q.r.sum_xy", "telco") in made.request.openings
     assert any("r.sum_xy" in line for line in made.explain())
 

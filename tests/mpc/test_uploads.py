@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from mpc.linear import Uploaded
 from mpc.sql import plan
-from mpc.uploads import Uploads
-from party.errors import TallyError
+from mpc.uploads import Changed, Uploads
+from party.errors import PeerError, TallyError
 from tests.mpc.sqlkit import JOIN, Pair, agree, context, oracle, tables
+from tests.support import channels
 
 DOT = f"SELECT SUM(b.age * t.late) AS s {JOIN}"
 
@@ -75,6 +78,50 @@ def test_groups_and_features_are_kept_one_by_one() -> None:
     whole = ask(pair, select, b"one")
     more = ask(pair, select.replace("SUM(b.age) AS s", "SUM(b.age) AS s, SUM(t.late) AS l"), b"one")
     assert whole > more
+
+
+def changed(table: pa.Table, column: str) -> pa.Table:
+    """Another day's values of one column."""
+    values = pa.array(table[column].to_pylist()[::-1], table[column].type)
+    return table.set_column(table.schema.get_field_index(column), column, values)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("select", [DOT, f"SELECT b.region, SUM(t.minutes * b.age) AS s {JOIN} GROUP BY b.region"])
+def test_a_table_that_changed_is_sent_again(side: int, select: str) -> None:
+    """The alignment holds while the keys do; the other columns may be others at the next statement."""
+    pair, now = Pair.ideal(), list(tables(300))
+    made = plan(select, context(300))
+    for column in (None, None, "age" if side == 0 else "minutes", "age", "late", None):
+        if column is not None:
+            place = 0 if column == "age" else 1
+            now[place] = changed(now[place], column)
+        answer, _ = pair.run(made, now[0], now[1], b"one")
+        assert answer is not None
+        agree(answer, oracle(select, now[0], now[1]))
+
+
+def test_groups_that_changed_are_sent_again() -> None:
+    pair, (bank, telco) = Pair.ideal(), tables(300)
+    select = f"SELECT b.region, t.plan, SUM(b.age) AS s {JOIN} GROUP BY b.region, t.plan"
+    turned = bank["region"].to_pylist()[::-1]
+    other = bank.set_column(bank.schema.get_field_index("region"), "region", pa.array(turned))
+    plans = telco["plan"].to_pylist()[::-1]
+    theirs = telco.set_column(telco.schema.get_field_index("plan"), "plan", pa.array(plans))
+    for ours, their in ((bank, telco), (other, telco), (other, theirs), (bank, theirs)):
+        answer, _ = pair.run(plan(select, context(300)), ours, their, b"one")
+        assert answer is not None
+        agree(answer, oracle(select, ours, their))
+
+
+@pytest.mark.parametrize("bits", [[], [0, 0], [2], [255]])
+def test_a_peer_that_tells_of_other_columns_is_refused(bits: list[int]) -> None:
+    ours, theirs = channels()
+    held = Uploads()
+    held.get([b"a"], 1, lambda places: [Uploaded(1, 1)])
+    theirs.send(Changed(np.array(bits, dtype=np.uint8)))
+    with pytest.raises(PeerError, match="other columns than we hold"):
+        held.refresh(ours, {}, [b"a", b"b"], lambda _: None)
 
 
 def test_a_failure_forgets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
