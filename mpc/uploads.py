@@ -21,6 +21,7 @@ import numpy as np
 from mpc.linear import Received, Uploaded
 from party.channel import Channel
 from party.errors import PeerError
+from party.guard import Guard
 from party.message import Array, Cap, Message
 
 __all__ = ["BLOCKS", "Uploads"]
@@ -54,21 +55,22 @@ class Uploads:
     def refresh(
         self,
         channel: Channel,
+        guard: Guard,
+        what: str,
         ours: Mapping[bytes, Callable[[], bytes]],
         theirs: Collection[bytes],
-        telling: Callable[[int], None],
     ) -> None:
         """Drop what is no more what was sent, on both sides.
 
-        ours: names of our columns, with what gives the digest of their values now; theirs: names of the peer's;
-        telling: called with the number of bits before they are sent. Rounds: one where columns are held, else none.
+        ours: names of our columns, with what gives the digest of their values now; theirs: names of the peer's; `what`
+        names the bits to the guard. Rounds: one where columns are held, else none.
         """
         mine = [name for name in ours if name in self._held]
         due = [name for name in theirs if name in self._held]
         gone: list[bytes] = []
         if mine:
             changed = np.array([self._held[name].content != ours[name]() for name in mine], dtype=np.uint8)
-            telling(len(mine))
+            guard.disclose(what, channel.peer, len(mine))
             channel.send(Changed(changed))
             gone += [name for name, bit in zip(mine, changed, strict=True) if bit]
         if due:

@@ -23,7 +23,7 @@ from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.opening import open_bits, open_to, shown_groups, suppress
 from mpc.sql.answer import Labels, answer
-from mpc.sql.having import check_tests, having_bits
+from mpc.sql.having import check_tests, having_bits, known_bits
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.limit import check_cells, key_values, limit_bits
 from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
@@ -146,10 +146,8 @@ class _Run:
         for owner, numbers in blocks:
             names[owner] |= {self._column_name(owner, number): number for number in numbers}
         ours = {name: partial(self._content, number) for name, number in names[self.us].items()}
-        channel, guard = self.engine.channel, self.engine.guard
-        what = f"query.{self.plan.name}.changed"
-        telling = partial(guard.disclose, what, channel.peer)
-        self.engine.uploads.refresh(channel, ours, names[1 - self.us], telling)
+        engine, what = self.engine, f"query.{self.plan.name}.changed"
+        engine.uploads.refresh(engine.channel, engine.guard, what, ours, names[1 - self.us])
 
     def _content(self, number: int) -> bytes:
         """A digest of the values of one of our features, each times its group."""
@@ -246,23 +244,7 @@ class _Run:
         plan = self.plan
         masked = [quantities[opening.quantity].copy() for opening in plan.opened]
         width = max(plan.rows, 1).bit_length()
-        bits: Bits | None = None
-        if plan.grouped and (plan.min_rows > 1 or self._blind_owners()):
-            bits = shown_groups(self.engine, masked[0][0], plan.min_rows, width)
-        if plan.having is not None:
-            check_tests(plan.having, self.sizes[0] * self.sizes[1])
-            counts_and_sums = [limbs[0] for limbs in quantities]
-            self._tell("having")
-            fulfilled = having_bits(self.engine, plan.having, counts_and_sums, plan.min_rows, width)
-            bits = fulfilled if bits is None else logic_and(self.engine, bits, fulfilled)
-        if plan.grouped and plan.limit is not None:
-            check_cells(self.sizes[0] * self.sizes[1])
-            self._tell("limit")
-            if bits is None:
-                bits = at_least(self.engine, masked[0][0], 1, width + 1)
-            values = [key_values(plan, self.sizes, rank, self.groups.labels, self.us) for rank in plan.limit.ranks]
-            first = [limbs[0] for limbs in quantities]
-            bits = limit_bits(self.engine, plan.limit, bits, first, values, plan.min_rows, width)
+        bits = self._shown(quantities, masked[0][0], width) if plan.grouped else None
         if bits is not None:
             masked = self._split(suppress(self.engine, bits, np.concatenate(masked).T.copy()).T)
         done = set(plan.opened[0].gates) if plan.grouped else set()
@@ -286,6 +268,27 @@ class _Run:
                 masked[place] = kept[start : start + size].reshape(masked[place].shape)
                 start += size
         return masked, bits
+
+    def _shown(self, quantities: list[Words], rows: Words, width: int) -> Bits | None:
+        """XOR shares of the groups that are shown, from shares of their rows; None where every group of a row is."""
+        plan = self.plan
+        bits: Bits | None = None
+        first = [limbs[0] for limbs in quantities]
+        if plan.min_rows > 1 or plan.limit is not None or self._blind_owners():
+            bits = shown_groups(self.engine, rows, plan.min_rows, width)
+        if plan.having is not None:
+            check_tests(plan.having, self.sizes[0] * self.sizes[1])
+            self._tell("having")
+            fulfilled = having_bits(self.engine, plan.having, first, plan.min_rows, width)
+            bits = fulfilled if bits is None else logic_and(self.engine, bits, fulfilled)
+        if plan.limit is not None and bits is not None:
+            check_cells(self.sizes[0] * self.sizes[1])
+            self._tell("limit")
+            values = [key_values(plan, self.sizes, rank, self.groups.labels, self.us) for rank in plan.limit.ranks]
+            wanted = [rank.gates for rank in plan.limit.ranks]
+            known = known_bits(self.engine, wanted, first, plan.min_rows, width)
+            bits = limit_bits(self.engine, plan.limit, bits, first, values, known)
+        return bits
 
     def _tell(self, what: str) -> None:
         """A receiver learns of each group whether it fulfils a condition: that is written down, too."""

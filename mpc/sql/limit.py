@@ -17,7 +17,7 @@ from mpc.compare import at_least, logic_and, logic_not, negative
 from mpc.convert import select, to_arithmetic
 from mpc.engine import Engine
 from mpc.sql.answer import Labels, digits
-from mpc.sql.having import known_bits, shared_sum
+from mpc.sql.having import shared_sum
 from mpc.sql.products import cells_of
 from mpc.sql.types import Limit, Plan, Rank
 from party.errors import UsageError
@@ -65,19 +65,17 @@ def limit_bits(
     shown: Bits,
     quantities: Sequence[Words],
     values: Sequence[list[Any] | None],
-    min_rows: int,
-    width: int,
+    known: Sequence[Bits],
 ) -> Bits:
     """XOR shares of which shown cells LIMIT and OFFSET leave.
 
     shown: XOR shares (cells,). values: for each rank that is a group key its value in each cell, None where only the
-    peer knows it. Peer learns nothing. Rounds: for each rank a comparison and an AND, then an AND, a conversion and a
-    comparison. Bytes: two comparisons a pair of cells and rank.
+    peer knows it. known: for each rank XOR shares of where it is not NULL. Peer learns nothing. Rounds: for each rank
+    a comparison and an AND, then an AND, a conversion, a comparison. Bytes: two comparisons a pair of cells and rank.
     """
     cells = len(shown)
     first, second = np.triu_indices(cells, 1)
     before: Bits = _public(engine, np.ones(len(first), dtype=np.bool_))
-    known = known_bits(engine, [rank.gates for rank in limit.ranks], quantities, min_rows, width)
     for place in reversed(range(len(limit.ranks))):
         rank, here = limit.ranks[place], values[place]
         if rank.key is None:

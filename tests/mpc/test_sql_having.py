@@ -70,6 +70,7 @@ LIMITED = {
     "boolean": f"SELECT b.defaulted, t.plan, COUNT(*) AS n {JOIN} GROUP BY 1, 2 ORDER BY b.defaulted DESC, t.plan LIMIT 6",  # noqa: E501
     "labels": f"SELECT b.branch, t.prepaid, COUNT(*) AS n {JOIN} GROUP BY 1, 2 ORDER BY b.branch DESC, n, 2 LIMIT 4",
     "having": f"SELECT t.plan, b.region, COUNT(*) AS n {BOTH} HAVING SUM(t.late) > 100 ORDER BY n, 1, 2 LIMIT 3 OFFSET 1",  # noqa: E501
+    "having_of_empty_groups": f"SELECT t.plan, t.late, COUNT(*) AS n {JOIN} WHERE b.age > 90 GROUP BY t.plan, t.late HAVING COUNT(*) < 3 ORDER BY n, 2, 1 LIMIT 5 OFFSET 2",  # noqa: E501
     "more_than_there_are": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY 2, 1 LIMIT 500 OFFSET 2",
     "past_the_end": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY 2, 1 LIMIT 5 OFFSET 100",
     "none": f"SELECT t.plan, COUNT(*) AS n {BY_PLAN} ORDER BY 2 LIMIT 0",

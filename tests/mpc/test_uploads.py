@@ -10,8 +10,9 @@ from mpc.linear import Uploaded
 from mpc.sql import plan
 from mpc.uploads import Changed, Uploads
 from party.errors import PeerError, TallyError
+from party.guard import Guard
 from tests.mpc.sqlkit import JOIN, Pair, agree, context, oracle, tables
-from tests.support import channels
+from tests.support import Ledger, channels
 
 DOT = f"SELECT SUM(b.age * t.late) AS s {JOIN}"
 
@@ -121,7 +122,7 @@ def test_a_peer_that_tells_of_other_columns_is_refused(bits: list[int]) -> None:
     held.get([b"a"], 1, lambda places: [Uploaded(1, 1)])
     theirs.send(Changed(np.array(bits, dtype=np.uint8)))
     with pytest.raises(PeerError, match="other columns than we hold"):
-        held.refresh(ours, {}, [b"a", b"b"], lambda _: None)
+        held.refresh(ours, Guard("r", ours.peer, (), Ledger()), "query.q.changed", {}, [b"a", b"b"])
 
 
 def test_a_failure_forgets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
