@@ -138,7 +138,7 @@ class SealedStore:
 
     def load(self, name: str) -> bytes | None:
         """The record of this name, or None; InternalError when the file was changed or is another run's."""
-        try:
+        try:  # mapped, unlike tables: nobody else writes here
             with (
                 self._path(name).open("rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,

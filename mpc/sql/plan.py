@@ -58,22 +58,23 @@ def build(query: Query, context: Context) -> Plan:
         rows = builder.quantity("the number of rows", weight, 0, 1)
         builder.open(f"query.{context.name}.rows", rows, rows)
     places, shown = [], len(query.aggregates) if query.shown is None else query.shown
-    opened = len(builder.opened)
+    end = len(builder.opened)
     for place, aggregate in enumerate(query.aggregates):
         what = f"query.{context.name}.{_column_name(query, place)}"
         places.append(_openings_of(aggregate, weight, builder, what, context))
         if place < shown:
-            opened = len(builder.opened)
+            end = len(builder.opened)
+    cells = math.prod(cells_of(keys, owner) or 1 for owner in (0, 1))  # at least: the run knows all
     having = None
     if query.having is not None:
         having = condition_of(query.having, builder, query.aggregates, places, context.min_rows)
-        check_tests(having, math.prod(cells_of(keys, owner) or 1 for owner in (0, 1)))
+        check_tests(having, cells)
     limit = None
     if query.limit is not None:
         ranks = ranks_of(query.order, builder, query.aggregates, places, context.min_rows) if keys else ()
-        check_cells(math.prod(cells_of(keys, owner) or 1 for owner in (0, 1)))
+        check_cells(cells)
         limit = Limit(*query.limit, ranks)
-    del builder.opened[opened:]  # what HAVING alone reads
+    del builder.opened[end:]  # what HAVING alone reads
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
     whats = tuple(opened.what for opened in builder.opened)

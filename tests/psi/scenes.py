@@ -44,8 +44,8 @@ from psi.sorter import Sorter
 from psi.terms import tag_width
 from psi.unbalanced import _tag_key
 from tests.psi.scripted import LATER, Scene, record
+from tests.psi.series_pair import source
 from tests.psi.support import KEYS, SALT
-from tests.psi.test_series import source
 from tests.support import run_pair
 
 OUR_MIN, THEIR_MIN, MOST = 4, 2, 64

@@ -29,9 +29,9 @@ from psi import Alignment, Joined, Means, MemoryStore, Terms, align, request
 from psi.messages import Commitment, Evaluated, Held, Masked, Salt, Tags
 from tests.psi import scenes
 from tests.psi.scripted import Liar, Outcome, Scene, Script, decoded, mutated, replay
+from tests.psi.series_pair import Pair, changed, check, source
 from tests.psi.support import KEYS, SALT, both_ends
 from tests.psi.test_resume import SMALL
-from tests.psi.test_series import Pair, changed, check, source
 from tests.support import Ledger, channels
 
 KINDS = sorted(

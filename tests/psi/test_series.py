@@ -6,101 +6,18 @@ import random
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from kernels import curve25519
-from party.channel import Channel
-from party.errors import DataError, PeerError, PolicyRefused, TallyError
-from party.guard import Guard
-from party.message import Message
-from psi import Alignment, Identifiers, Joined, KeyColumn, Limits, Means, SeriesFolder, Terms, align, from_scan, request
-from psi.messages import Bitmap, Held, Listed, Masked, Removed, Tags
-from tests.psi.support import KEYS, SALT, Tampered, both_ends
+from party.errors import DataError, PeerError, PolicyRefused
+from psi import Limits
+from psi.messages import Bitmap, Held, Masked
+from tests.psi.series_pair import NAMES, Pair, changed, check, source
 from tests.psi.test_resume import Counted, Cut
-from tests.support import Ledger, channels
-
-NAMES = ("bank", "telco")
-
-
-class Pair:
-    """Both sides' series, and runs over them."""
-
-    def __init__(self, home: Path, limits: Limits = Limits(100, 100), minimum: int = 0) -> None:
-        self.home, self.limits, self.minimum = home, limits, minimum
-        self.sent: list[list[Message]] = [[], []]
-        self.ledgers = [Ledger(), Ledger()]
-        self.bytes = [0, 0]
-        self.rounds = [0, 0]
-        self.most = 1 << 20
-
-    def folder(self, place: int) -> SeriesFolder:
-        return SeriesFolder(self.home / NAMES[place] / "series", self.home / f"{NAMES[place]}.key", self.limits)
-
-    def run(
-        self,
-        run: str,
-        items: tuple[Identifiers, Identifiers],
-        change: Callable[[int, Message], Message] = lambda _, message: message,
-        promote: tuple[bool, bool] = (True, True),
-        multiple: bool = False,
-    ) -> list[Any]:
-        """One run of both; what each returned or raised."""
-        pair = channels()
-        self.sent, self.ledgers = [[], []], [Ledger(), Ledger()]
-
-        def side(place: int) -> Callable[[], Alignment]:
-            def tamper(message: Message) -> Message:
-                self.sent[place].append(message)
-                return change(place, message)
-
-            end: Any = Tampered(pair[place], tamper)
-            openings = request(Joined(KEYS, incremental=True, multiple=True)).openings
-            guard = Guard(run, pair[place].peer, openings, self.ledgers[place])
-            terms = Terms(run, SALT[:-1] + run.encode()[-1:], their_min_size=self.minimum, our_min_size=self.minimum)
-            terms = replace(terms, multiple=multiple, most_ours=self.most, most_theirs=self.most)
-            channel: Channel = end
-            return lambda: align([items[place]], channel, guard, terms, Means(), self.folder(place))
-
-        outcomes = list(both_ends(side(0), side(1), *pair))
-        self.bytes = [channel.counters.sent for channel in pair]
-        self.rounds = [channel.counters.rounds for channel in pair]
-        if all(isinstance(outcome, Alignment) for outcome in outcomes):
-            for place in (0, 1):
-                if promote[place]:
-                    self.folder(place).promote(run)
-        return outcomes
-
-
-def source(values: list[int], duplicates: str = "error") -> Identifiers:
-    """Identifiers of these numbers, in this order, repeats allowed."""
-    batch = pa.record_batch({"key": pa.array([f"id{value}" for value in values], pa.string())})
-    return from_scan(lambda: [batch], [KeyColumn("key")], duplicates=duplicates)
-
-
-def check(outcomes: list[Any], a: list[int], b: list[int]) -> None:
-    for outcome in outcomes:
-        if not isinstance(outcome, Alignment):
-            raise outcome
-    bank, telco = outcomes
-    assert [a[row] for row in bank.rows] == [b[row] for row in telco.rows]
-    assert sorted(a[row] for row in bank.rows) == sorted(set(a) & set(b))
-    assert bank.count == telco.count == len(set(a) & set(b)) and bank.digest == telco.digest
-    assert (bank.ours, bank.theirs) == (telco.theirs, telco.ours) == (len(a), len(b))
-
-
-def changed(values: list[int], rng: random.Random, gone: int = 3, new: int = 4) -> list[int]:
-    """Another day's table: some rows have gone, some are new, all in another order."""
-    left = rng.sample(values, max(len(values) - gone, 0))
-    fresh = [value for value in rng.sample(range(400), 40) if value not in values][:new]
-    both = left + fresh
-    rng.shuffle(both)
-    return both
 
 
 @pytest.mark.parametrize(("n", "m"), [(100, 130), (130, 100), (0, 5), (5, 0), (1, 1), (60, 60)])
@@ -310,88 +227,6 @@ def test_the_state_on_disk_shows_no_identifier(tmp_path: Path) -> None:
     assert not [value for value in {*a, *b} if b"id%d" % value in content]
     root = pair.folder(0)._root()
     assert root.load("scalar") not in (None, b"") and (root.load("scalar") or b"") not in content
-
-
-def refused(tmp_path: Path, change: Callable[[Message], Message], cheat: int = 1) -> TallyError:
-    """The honest side's error in the second run of a series; the cheating side's messages are changed."""
-    pair = Pair(tmp_path)
-    a, b = list(range(30)), list(range(20, 70))
-    check(pair.run("run-0", (source(a), source(b))), a, b)
-    a, b = [*a[3:], 60, 101], [*b[3:], 5, 101]
-    outcomes = pair.run("run-1", (source(a), source(b)), lambda place, m: change(m) if place == cheat else m)
-    outcome = outcomes[1 - cheat]
-    assert isinstance(outcome, TallyError), outcome
-    return outcome
-
-
-@pytest.mark.parametrize(
-    ("places", "text"),
-    [([2, 1], "out of order"), ([1, 1], "out of order"), ([50], "not there"), ([49, 4_000_000_000], "not there")],
-)
-def test_places_that_cannot_be_removed_are_refused(places: list[int], text: str, tmp_path: Path) -> None:
-    def change(message: Message) -> Message:
-        return Removed(True, np.array(places, dtype="<u4")) if isinstance(message, Removed) else message
-
-    error = refused(tmp_path, change)
-    assert isinstance(error, PeerError) and text in error.message
-
-
-def test_a_stream_of_empty_removals_is_refused(tmp_path: Path) -> None:
-    error = refused(tmp_path, lambda m: Removed(False, m.places[:0]) if isinstance(m, Removed) else m)
-    assert isinstance(error, PeerError) and "out of order" in error.message
-
-
-@pytest.mark.parametrize("cheat", [0, 1])
-def test_a_known_key_that_comes_as_new_is_refused(cheat: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A peer that forgets what it has sent would learn which of two tags is which."""
-    import psi.series as module
-
-    pair = Pair(tmp_path)
-    a, b = list(range(30)), list(range(20, 70))
-    check(pair.run("run-0", (source(a), source(b))), a, b)
-    real = module.find_changes
-
-    def forgetful(identifiers: Any, known: Any, key: bytes) -> Any:
-        if known.receiver == (cheat == 0):
-            known = replace(known, ours_gone=np.arange(known.next_ours) < 2)
-        return real(identifiers, known, key)
-
-    monkeypatch.setattr(module, "find_changes", forgetful)
-    outcome = pair.run("run-1", (source(a), source(b)))[1 - cheat]
-    assert isinstance(outcome, PeerError) and "torsion" in outcome.message
-
-
-def test_a_bitmap_over_keys_that_are_gone_is_refused(tmp_path: Path) -> None:
-    pair = Pair(tmp_path)
-    a, b = list(range(30)), list(range(20, 70))
-    check(pair.run("run-0", (source(a), source(b))), a, b)
-    gone: list[int] = []
-
-    def change(place: int, message: Message) -> Message:
-        if isinstance(message, Removed) and place == 1:
-            gone.extend(message.places.tolist())
-        if not isinstance(message, Bitmap):
-            return message
-        bits = np.unpackbits(message.bits, bitorder="little")
-        bits[np.flatnonzero(bits)[0]] = 0  # one match less, one key that is gone more
-        bits[gone[0]] = 1
-        return Bitmap(message.count, np.packbits(bits, bitorder="little"))
-
-    outcome = pair.run("run-1", (source(a), source(b[3:])), change)[1]
-    assert isinstance(outcome, PeerError) and "gone" in outcome.message
-
-
-def test_tags_of_known_keys_given_for_new_ones_are_refused(tmp_path: Path) -> None:
-    def change(message: Message) -> Message:
-        return Tags(message.tags[[0, 0]]) if isinstance(message, Tags) else message
-
-    error = refused(tmp_path, change)
-    assert isinstance(error, PeerError) and "twice" in error.message
-
-
-def test_more_new_keys_than_agreed_are_refused(tmp_path: Path) -> None:
-    error = refused(tmp_path, lambda m: replace(m, count=1 << 25) if isinstance(m, Listed) else m)
-    assert isinstance(error, PeerError | TallyError)
 
 
 @pytest.mark.parametrize(
