@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from connectors import evaluate
+from mpc import statistics
 from mpc.sql import TABLE, plan
 from mpc.sql.local import feature, groups
 from mpc.sql.types import Context
@@ -81,6 +82,19 @@ def test_rows_without_a_match_are_null_whatever_is_declared(sql: str) -> None:
     factors = {op for feature in made.features[1] for op, _ in feature.factors}
     assert made.keep == "bank" and "n" in factors
     assert len(made.features[1]) == len(plain.features[1])
+
+
+def test_statistics_over_kept_rows_know_whose_columns_are_null() -> None:
+    tables_of = {"bank": "customers", "telco": "subscribers"}
+    wanted = {"mean": ["telco.late", "bank.age"], "correlation": ["telco.late", "bank.age"]}
+    for unmatched in (None, "telco", "bank"):
+        made = statistics.plan(wanted, tables_of, replace(full(context(400)), unmatched=unmatched)).plan
+        nullable = [
+            party
+            for party, features in zip(made.parties, made.features, strict=True)
+            if any(op == "n" for one in features for op, _ in one.factors)
+        ]
+        assert nullable == ([] if unmatched is None else [unmatched])
 
 
 def telcos_step(select: str) -> None:
