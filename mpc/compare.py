@@ -31,7 +31,17 @@ from mpc.engine import Engine
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["at_least", "less_than", "logic_and", "logic_not", "logic_or", "negative", "select", "to_arithmetic"]
+__all__ = [
+    "at_least",
+    "equal",
+    "less_than",
+    "logic_and",
+    "logic_not",
+    "logic_or",
+    "negative",
+    "select",
+    "to_arithmetic",
+]
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -71,6 +81,16 @@ def less_than(engine: Engine, ours: Words, bits: int) -> Bits:
     ours: uint64, any shape, values under 2^bits; bits: 1 to 64, public. Returns uint8 of that shape.
     Peer learns nothing. Rounds: 2 + ceil(log2(digits)). Raises InternalError on a value of ours that does not fit.
     """
+    return _compare(engine, ours, bits)[0]
+
+
+def equal(engine: Engine, ours: Words, bits: int) -> Bits:
+    """XOR shares of [x = y]; all else as `less_than`."""
+    return _compare(engine, ours, bits)[1]
+
+
+def _compare(engine: Engine, ours: Words, bits: int) -> tuple[Bits, Bits]:
+    """XOR shares of [x < y] and of [x = y]."""
     if ours.dtype != np.uint64 or not 1 <= bits <= 64:
         raise InternalError("compared numbers are uint64 and declare 1 to 64 bits")
     if bits < 64 and bool((ours >> np.uint64(bits)).any()):
@@ -80,7 +100,7 @@ def less_than(engine: Engine, ours: Words, bits: int) -> Bits:
     shifts = np.arange(0, _DIGIT * count, _DIGIT, dtype=np.uint64)
     digits = ((flat >> shifts[:, None]) & np.uint64(15)).astype(np.uint8)  # least significant digit first
     # 2. and 3. Leaves and triples, their corrections in one go.
-    less, equal, triples = _leaves(engine, digits)
+    less, same, triples = _leaves(engine, digits)
     # 4. Join from neighbours upwards; an odd highest node waits for the next level.
     used = 0
     while len(less) > 1:
@@ -88,12 +108,11 @@ def less_than(engine: Engine, ours: Words, bits: int) -> Bits:
         low, high = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
         inner = _cut(triples, used, used + pairs * flat.size)
         used += pairs * flat.size
-        right = np.stack([less[low].reshape(-1), equal[low].reshape(-1)])
-        both = _and_with(engine, equal[high].reshape(-1), right, inner).reshape(2, pairs, flat.size)
+        right = np.stack([less[low].reshape(-1), same[low].reshape(-1)])
+        both = _and_with(engine, same[high].reshape(-1), right, inner).reshape(2, pairs, flat.size)
         less = np.concatenate([less[high] ^ both[0], less[2 * pairs :]])
-        equal = np.concatenate([both[1], equal[2 * pairs :]])
-    answer: Bits = less[0].reshape(ours.shape)
-    return answer
+        same = np.concatenate([both[1], same[2 * pairs :]])
+    return less[0].reshape(ours.shape), same[0].reshape(ours.shape)
 
 
 def negative(engine: Engine, share: Words, bits: int) -> Bits:

@@ -83,24 +83,28 @@ class Uploads:
 
     def get(
         self,
-        names: Sequence[bytes],
+        names: Sequence[bytes | None],
         blocks: int,
         make: Callable[[list[int]], Sequence[Handle]],
         content: Callable[[int], bytes] = lambda _: b"",
     ) -> list[Handle]:
         """The handles of these names, each of so many blocks; `make` gives those of the places that are not held,
-        `content` at their owner the digest of a place's values."""
-        missing = [place for place, name in enumerate(names) if name not in self._held]
-        found = {name: self._held[name] for name in names if name in self._held}
+        `content` at their owner the digest of a place's values. What has no name is made anew and not held."""
+        known = [None if name is None else self._held.get(name) for name in names]
+        missing = [place for place, held in enumerate(known) if held is None]
+        handles = {place: held.handle for place, held in enumerate(known) if held is not None}
         if missing:
-            for place, handle in zip(missing, make(missing), strict=True):
-                found[names[place]] = _Held(handle, blocks, content(place))
-        for name in names:
-            self._held[name] = found[name]
-            self._held.move_to_end(name)
+            handles |= dict(zip(missing, make(missing), strict=True))
+        for place, name in enumerate(names):
+            if name is not None:
+                self._held[name] = known[place] or _Held(handles[place], blocks, content(place))
+                self._held.move_to_end(name)
         while sum(held.blocks for held in self._held.values()) > self._most:
             self._held.popitem(last=False)
-        return [found[name].handle for name in names]
+        return [handles[place] for place in range(len(names))]
+
+    def __len__(self) -> int:
+        return len(self._held)
 
     def clear(self) -> None:
         """Hold nothing: after a failure the two sides may not hold the same."""

@@ -5,16 +5,20 @@ where NULL; n(e) is 1 where it is not NULL; t(e) and f(e) are 1 where a conditio
 are then plain arithmetic: for conditions p and q of two owners, true(p AND q) = t(p) t(q), true(p OR q) =
 t(p) + t(q) - t(p) t(q), and `NOT` swaps true and false. Every joint number of a statement is the sum over rows of such
 a polynomial, so a sum of inner products.
+
+A comparison of columns of both owners is a third kind of factor, a shared bit J a row. J is the XOR of a bit j0 at one
+owner and j1 at the other, so J = j0 + j1 - 2 j0 j1, a polynomial of one-owner columns again (`Poly.lowered`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mpc.sql.types import Expr, never_null, owners
+from mpc.sql.across import difference
+from mpc.sql.types import COMPARISONS, Expr, never_null, owners
 from party.errors import UsageError
 
-__all__ = ["ONE", "Poly", "number", "truth"]
+__all__ = ["ONE", "Poly", "Side", "atom_of", "number", "truth"]
 
 Atoms = frozenset[tuple[str, Expr]]
 TERMS = 64  # more terms than this are refused
@@ -37,15 +41,22 @@ class Side:
         known = {expr for op, expr in bits if op in "tf"} | set(values)
         return Side(frozenset(bit for bit in bits if not (bit[0] == "n" and bit[1] in known)), values)
 
+    def bit(self, op: str, expr: Expr) -> Side:
+        """One more bit in it."""
+        return Side(self.bits | {(op, expr)}, self.values)
+
+
+Factors = tuple[Side, Side, frozenset[Expr]]  # party 0's, party 1's, comparisons of both
+
 
 @dataclass(frozen=True)
 class Poly:
-    """coefficient by (party 0's side, party 1's side)."""
+    """coefficient by factors."""
 
-    terms: tuple[tuple[tuple[Side, Side], int], ...]
+    terms: tuple[tuple[Factors, int], ...]
 
     @classmethod
-    def of(cls, terms: dict[tuple[Side, Side], int]) -> Poly:
+    def of(cls, terms: dict[Factors, int]) -> Poly:
         kept = [(sides, factor) for sides, factor in terms.items() if factor]
         if len(kept) > TERMS:
             raise UsageError(
@@ -56,7 +67,7 @@ class Poly:
 
     @classmethod
     def constant(cls, value: int) -> Poly:
-        return cls.of({(Side(), Side()): value})
+        return cls.of({(Side(), Side(), frozenset()): value})
 
     def __add__(self, other: Poly) -> Poly:
         terms = dict(self.terms)
@@ -65,13 +76,27 @@ class Poly:
         return Poly.of(terms)
 
     def __mul__(self, other: Poly) -> Poly:
-        terms: dict[tuple[Side, Side], int] = {}
-        for (a0, a1), left in self.terms:
-            for (b0, b1), right in other.terms:
+        terms: dict[Factors, int] = {}
+        for (a0, a1, a), left in self.terms:
+            for (b0, b1, b), right in other.terms:
                 first, second = a0.times(b0), a1.times(b1)
                 if first is not None and second is not None:
-                    terms[first, second] = terms.get((first, second), 0) + left * right
+                    factors = first, second, a | b
+                    terms[factors] = terms.get(factors, 0) + left * right
         return Poly.of(terms)
+
+    def lowered(self) -> list[tuple[Side, Side, int]]:
+        """Products of one-owner columns and their coefficients; what joint comparisons give has become bits ("j")."""
+        found: dict[tuple[Side, Side], int] = {}
+        for (a, b, joint), factor in self.terms:
+            shares = [(a, b, factor)]
+            if joint:
+                whole = Expr("all", "bool", tuple(sorted(joint, key=repr)))
+                ours, theirs = a.bit("j", whole), b.bit("j", whole)
+                shares = [(ours, b, factor), (a, theirs, factor), (ours, theirs, -2 * factor)]
+            for first, second, share in shares:
+                found[first, second] = found.get((first, second), 0) + share
+        return [(first, second, factor) for (first, second), factor in found.items() if factor]
 
     def scaled(self, factor: int) -> Poly:
         return Poly.of({sides: value * factor for sides, value in self.terms})
@@ -88,7 +113,12 @@ def _atom(op: str, expr: Expr, parties: tuple[str, str]) -> Poly:
         return ONE
     (owner,) = owners(expr)
     side = Side(values=(expr,)) if op == "v" else Side(frozenset({(op, expr)}))
-    return Poly.of({(side, Side()) if owner == parties[0] else (Side(), side): 1})
+    return atom_of(side, owner == parties[0])
+
+
+def atom_of(side: Side, first: bool) -> Poly:
+    """One owner's factors alone."""
+    return Poly.of({(side, Side(), frozenset()) if first else (Side(), side, frozenset()): 1})
 
 
 def number(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
@@ -162,7 +192,23 @@ def truth(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
         return ONE - valid, valid
     if not owners(expr):
         raise UsageError("a condition of constants only is not supported here", hint="write TRUE or FALSE")
+    if expr.op in COMPARISONS:
+        return _compared(expr, parties)
     raise UsageError(
-        f"the condition {expr.op} compares columns of both parties",
-        hint="across parties, AND, OR and NOT join one-sided conditions; comparisons come in a later version",
+        f"the condition {expr.op} takes columns of both parties",
+        hint="across parties: comparisons, and AND, OR, NOT, IS NULL of conditions",
     )
+
+
+def _compared(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
+    """A comparison of columns of both owners: unknown where either side is NULL."""
+    left, right = expr.args
+    if left.kind == right.kind == "bool" and expr.op in ("=", "<>"):
+        (yes, no), (other_yes, other_no) = (truth(arg, parties) for arg in expr.args)
+        equal, differ = yes * other_yes + no * other_no, yes * other_no + no * other_yes
+        return (equal, differ) if expr.op == "=" else (differ, equal)
+    joint, negated = difference(expr, parties)
+    x, y = joint.args
+    known = _atom("n", x, parties) * _atom("n", y, parties)
+    here = Poly.of({(Side(), Side(), frozenset({joint})): 1}) * known
+    return (known - here, here) if negated else (here, known - here)

@@ -22,11 +22,12 @@ from mpc.convert import select, truncate
 from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.opening import open_bits, open_to, shown_groups, suppress
+from mpc.sql.across import joint_bits
 from mpc.sql.answer import Labels, answer
 from mpc.sql.having import check_tests, having_bits, known_bits
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.limit import check_cells, key_values, limit_bits
-from mpc.sql.local import LocalColumns, column_length, feature, groups, padded
+from mpc.sql.local import LocalColumns, column_length, compared, feature, groups, padded
 from mpc.sql.products import BLOCK, CELLS, cells_of, check_held
 from mpc.sql.result import Result
 from mpc.sql.types import Plan
@@ -69,6 +70,8 @@ class _Run:
             raise InternalError(f"{self.rows} aligned rows, planned for {plan.rows}")
         self.groups = groups(plan, self.us, columns, self.rows)
         self.sizes = self._sizes()
+        sources = plan.sources[self.us]
+        self.joints = joint_bits(engine, plan, [compared(test, self.us, sources, columns) for test in plan.tests])
 
     def result(self) -> Result | None:
         quantities = self._carried([np.stack(limbs) for limbs in self._limbs()])
@@ -103,7 +106,7 @@ class _Run:
     # --- 2. products --------------------------------------------------------------------------------------------
 
     def _feature(self, number: int) -> npt.NDArray[np.int64]:
-        return feature(self.plan.features[self.us][number], self.plan.sources[self.us], self.columns, self.rows)
+        return feature(self.plan.features[self.us][number], self.plan.sources[self.us], self.columns, self.joints)
 
     def _spread(self, numbers: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Features times one-hot groups of ours: int64 (features * groups, n)."""
@@ -144,7 +147,8 @@ class _Run:
             return
         names: list[dict[bytes, int]] = [{}, {}]
         for owner, numbers in blocks:
-            names[owner] |= {self._column_name(owner, number): number for number in numbers}
+            named = {number: self._column_name(owner, number) for number in numbers}
+            names[owner] |= {name: number for number, name in named.items() if name is not None}
         ours = {name: partial(self._content, number) for name, number in names[self.us].items()}
         engine, what = self.engine, f"query.{self.plan.name}.changed"
         engine.uploads.refresh(engine.channel, engine.guard, what, ours, names[1 - self.us])
@@ -173,9 +177,12 @@ class _Run:
             handles = self.engine.uploads.get(names, size * -(-self.rows // BLOCK), make, content)
         return type(handles[0]).joined(handles)  # type: ignore[arg-type]  # all are the owner's, or all the other's
 
-    def _column_name(self, owner: int, number: int) -> bytes:
-        """Alignment, rows and all that the values of a feature are made of, but for the table, as 32 bytes."""
+    def _column_name(self, owner: int, number: int) -> bytes | None:
+        """Alignment, rows and all that the values of a feature are made of, but for the table, as 32 bytes; None for
+        what is random anew each time."""
         plan, one = self.plan, self.plan.features[owner][number]
+        if any(op == "j" for op, _ in one.factors):
+            return None
         factors = [(op, plan.sources[owner][place].expr, plan.sources[owner][place].use) for op, place in one.factors]
         keys = [key.expr for key in plan.keys if key.owner == owner]
         meaning = (plan.tables, owner, self.rows, self.sizes[owner], factors, one.shift, one.width, keys)

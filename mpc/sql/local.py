@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc.sql.products import CELLS, cells_of
-from mpc.sql.types import Expr, Feature, Plan, Source, never_null
+from mpc.sql.types import Expr, Feature, Plan, Source, Test, never_null
 from party.errors import DataError, InternalError
 
-__all__ = ["Groups", "LocalColumn", "LocalColumns", "column_length", "feature", "groups", "padded"]
+__all__ = ["Groups", "LocalColumn", "LocalColumns", "column_length", "compared", "feature", "groups", "padded"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -90,13 +90,25 @@ def _names(expr: Expr) -> str:
     return ", ".join(sorted(walk(expr))) or "a value"
 
 
-def feature(one: Feature, sources: tuple[Source, ...], columns: LocalColumns, rows: int) -> Ints:
-    """One row vector, int64 (n,): the product of its factors, cut to its digit where it has one."""
+def compared(test: Test, owner: int, sources: tuple[Source, ...], columns: LocalColumns) -> Ints:
+    """Our numbers of one comparison, int64 (n,), counted from its low; 0 where NULL."""
+    values, valid = _read(sources[test.y if owner else test.x], columns)
+    return (values - test.low) * valid
+
+
+def feature(one: Feature, sources: tuple[Source, ...], columns: LocalColumns, joints: Sequence[np.ndarray]) -> Ints:
+    """One row vector, int64 (n,): the product of its factors, cut to its digit where it has one.
+
+    joints: our shares of the joint bits."""
+    rows = column_length(columns)
     vector: np.ndarray = np.ones(rows, dtype=np.int64)
     reach = 1
     for op, number in one.factors:
-        values, valid = _read(sources[number], columns)
-        factor = {"v": values, "n": valid, "t": values, "f": valid - values}[op]
+        if op == "j":
+            factor = joints[number].astype(np.int64)
+        else:
+            values, valid = _read(sources[number], columns)
+            factor = {"v": values, "n": valid, "t": values, "f": valid - values}[op]
         most = int(np.abs(factor).max(initial=0))
         if reach * most >= 2**63 and vector.dtype != object:
             vector = vector.astype(object)  # Python's integers: squares of wide columns, cut to digits below

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from mpc.sql.algebra import ONE, Poly, Side, number, truth
+from mpc.sql.across import tests_bytes
+from mpc.sql.algebra import ONE, Poly, Side, atom_of, number, truth
 from mpc.sql.entering import pair_ways, ways
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.limit import check_cells
@@ -105,6 +106,8 @@ def build(query: Query, context: Context) -> Plan:
         having=having,
         order=query.order,
         limit=limit,
+        tests=tuple(builder.tests),
+        joints=tuple(builder.joints),
     )
 
 
@@ -169,8 +172,7 @@ def _valid(expr: Expr, parties: tuple[str, str]) -> Poly:
     if len(owners(expr)) > 1:
         raise UsageError(f"COUNT of {expr.op} over columns of both parties is not supported")
     (owner,) = owners(expr)
-    side = Side(frozenset({("n", expr)}))
-    return Poly.of({(side, Side()) if owner == parties[0] else (Side(), side): 1})
+    return atom_of(Side(frozenset({("n", expr)})), owner == parties[0])
 
 
 def _openings_of(
@@ -302,6 +304,12 @@ def _explain(
         f" and {rounds} rounds, once more for keys"
         + (", comparisons besides" if min_rows > 1 or having is not None or limit is not None else "")
     )
+    if builder.tests:
+        count = len(builder.tests)
+        lines.append(
+            f"{count} comparison{'s' * (count > 1)} a row of columns of both parties, on shares, about"
+            f" {tests_bytes(builder.tests, context.rows) / 1e6:.1f} MB: nobody learns which rows fulfil them"
+        )
     if digits:
         lines.append("sums over 64 bits are joined from digits, on shares")
     if limit is not None and builder.keys:

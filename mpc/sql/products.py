@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from mpc.lattice import HIDING_BITS, NARROW, hiding_bits
 from mpc.linear import limb_count
 from mpc.ring import LIMB_BITS
+from mpc.sql.across import test_of
 from mpc.sql.algebra import Poly, Side
-from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source
+from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source, Test
 from party.errors import UsageError
 
 __all__ = [
@@ -82,6 +83,8 @@ class Builder:
     features: tuple[list[Feature], list[Feature]] = field(default_factory=lambda: ([], []))
     quantities: list[Quantity] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
+    tests: list[Test] = field(default_factory=list)
+    joints: list[tuple[int, ...]] = field(default_factory=list)
     _known: dict[tuple[Poly, int], int] = field(default_factory=dict)
     _places: dict[object, int] = field(default_factory=dict)  # of sources, features and openings, by what they are
 
@@ -90,6 +93,20 @@ class Builder:
         place = self._places.setdefault((owner, use, expr), len(self.sources[owner]))
         if place == len(self.sources[owner]):
             self.sources[owner].append(Source(f"c{place}", expr, use))
+        return place
+
+    def joint(self, whole: Expr) -> int:
+        """The number of a shared bit: that all of some comparisons of both parties' columns hold."""
+        place = self._places.setdefault(whole, len(self.joints))
+        if place == len(self.joints):
+            self.joints.append(tuple(self._test(test) for test in whole.args))
+        return place
+
+    def _test(self, joint: Expr) -> int:
+        place = self._places.setdefault(joint, len(self.tests))
+        if place == len(self.tests):
+            x, y = (self.source(owner, "value", expr) for owner, expr in enumerate(joint.args))
+            self.tests.append(test_of(joint, x, y))
         return place
 
     def open(self, what: str, quantity: int, *gates: int) -> int:
@@ -105,15 +122,14 @@ class Builder:
         if (poly, scale) in self._known:
             return self._known[poly, scale]
         rows = max(self.rows, 1)
-        bound = rows * sum(abs(factor) * _most(a) * _most(b) for (a, b), factor in poly.terms)
+        bound = rows * sum(abs(factor) * _most(a) * _most(b) for (a, b, _), factor in poly.terms)
         if most is not None:
             bound = min(bound, rows * most)
-        largest = max((_most(side) for sides, _ in poly.terms for side in sides), default=0)
+        largest = max((_most(side) for (a, b, _), _ in poly.terms for side in (a, b)), default=0)
         if not wide and (bound >= 2**63 or largest >= 2**62):
             raise overflow(what, max(bound, largest).bit_length() + 1, RANGE_HINT)
         if bound < 2**63 and largest < 2**62:
-            terms = ((factor, a, b) for (a, b), factor in poly.terms)
-            limb = tuple((factor, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for factor, a, b in terms)
+            limb = tuple((f, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for a, b, f in poly.lowered())
             made = Quantity((limb,), 0, bound, scale)
         else:
             made = self._cut(what, poly, scale, bound)
@@ -123,9 +139,9 @@ class Builder:
 
     def _cut(self, what: str, poly: Poly, scale: int, bound: int) -> Quantity:
         rows = max(self.rows, 1)
-        others = sum(abs(factor) * min(_most(a), _most(b)) for (a, b), factor in poly.terms)
+        others = sum(abs(factor) * min(_most(a), _most(b)) for (a, b, _), factor in poly.terms)
         width = min(40, SPAN - 1 - (rows * others).bit_length())
-        longest = max(max(_most(a), _most(b)).bit_length() for (a, b), _ in poly.terms) + 1
+        longest = max(max(_most(a), _most(b)).bit_length() for (a, b, _), _ in poly.terms) + 1
         count = -(-longest // max(width, 1))
         if width < 4 or count > LIMBS:
             raise overflow(what, bound.bit_length() + 1, RANGE_HINT)
@@ -133,7 +149,7 @@ class Builder:
         for place in range(count):
             cut = (place * width, width if place < count - 1 else 0)
             terms = []
-            for (a, b), factor in poly.terms:
+            for a, b, factor in poly.lowered():
                 first = _most(a) >= _most(b)
                 terms.append(
                     (
@@ -148,6 +164,9 @@ class Builder:
     def _feature(self, owner: int, side: Side, shift: int, width: int) -> int:
         factors = []
         for op, expr in sorted(side.bits, key=repr):
+            if op == "j":
+                factors.append((op, self.joint(expr)))
+                continue
             numeric = expr.kind in ("integer", "decimal")
             use = "truth" if op in "tf" or expr.kind == "bool" else "value" if numeric else "present"
             factors.append((op, self.source(owner, use, expr)))
@@ -197,9 +216,9 @@ class Builder:
         for quantity in self.quantities:
             for limb in quantity.limbs:
                 pairs |= {(a, b) for _, a, b in limb}
-        return sorted(pair for pair in pairs if self.joint(*pair))
+        return sorted(pair for pair in pairs if self.needs_both(*pair))
 
-    def joint(self, first: int, second: int) -> bool:
+    def needs_both(self, first: int, second: int) -> bool:
         """Whether a product needs both parties: each has factors or group keys in it."""
         sides = (self.features[0][first], self.features[1][second])
         return all(side.factors or cells_of(self.keys, owner) != 1 for owner, side in enumerate(sides))

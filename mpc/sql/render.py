@@ -180,6 +180,12 @@ def _rounded(expr: Expr) -> str:
     return f"(CASE WHEN {a} > 0 THEN ({a} + {one - 1}) // {one} ELSE -((-{a}) // {one}) END)"
 
 
+def _place(expr: Expr) -> str:
+    text, *values = (render(arg) for arg in expr.args)
+    arms = [f"WHEN {text} IS NULL THEN NULL", *(f"WHEN {text} = {value} THEN {n}" for n, value in enumerate(values))]
+    return f"CAST(CASE {' '.join(arms)} ELSE -1 END AS BIGINT)"
+
+
 _OPS: dict[str, Callable[[Expr], str]] = {
     "column": _column,
     "literal": _literal,
@@ -207,5 +213,9 @@ _OPS: dict[str, Callable[[Expr], str]] = {
     **{op: _call(op) for op in ("lower", "upper", "trim", "length", "substring")},
     "extract": lambda expr: f"CAST(extract({expr.value} FROM {render(expr.args[0])}) AS BIGINT)",
     "date_trunc": lambda expr: f"date_trunc('{expr.value}', {render(expr.args[0])})",
+    "day": lambda expr: f"date_diff('day', DATE '1970-01-01', {render(expr.args[0])})",
+    "microsecond": lambda expr: f"epoch_us({render(expr.args[0])})",
+    "place": _place,
+    "digest": lambda expr: f"CAST('0x' || substring(sha256({render(expr.args[0])}), 1, 15) AS BIGINT)",
     "to_date": lambda expr: f"CAST({render(expr.args[0])} AS DATE)",
 }

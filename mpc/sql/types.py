@@ -16,6 +16,7 @@ from party.catalogue import Catalogue
 from party.request import Opening, Request, Use
 
 __all__ = [
+    "COMPARISONS",
     "Aggregate",
     "Call",
     "Condition",
@@ -35,6 +36,7 @@ __all__ = [
     "Query",
     "Rank",
     "Source",
+    "Test",
     "columns_of",
     "never_null",
     "owners",
@@ -99,9 +101,10 @@ class Expr:
         return self._code
 
 
+COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 _NULL_IF_AN_ARGUMENT_IS = frozenset(
     {"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "like", "ilike"}
-    | {"=", "<>", "<", "<=", ">", ">=", "and", "or", "not"}
+    | {*COMPARISONS, "and", "or", "not", "less", "equal", "day", "microsecond", "digest"}
 )
 
 
@@ -113,6 +116,8 @@ def never_null(expr: Expr) -> bool:
         return expr.kind != "null"
     if expr.op in ("isnull", "istrue", "isfalse"):
         return True
+    if expr.op == "place":
+        return never_null(expr.args[0])
     if expr.op == "coalesce":
         return any(never_null(arg) for arg in expr.args)
     if expr.op == "case":
@@ -127,9 +132,12 @@ def owners(expr: Expr) -> frozenset[str]:
 
 
 def columns_of(expr: Expr, use: str) -> Iterator[tuple[str, str, str]]:
-    """Every column an expression reads: (owner, column, use). Conditions count as `filter`, whatever they stand in."""
+    """Every column an expression reads: (owner, column, use). Conditions count as `filter`, whatever they stand in, and
+    what is compared with the other party's columns as `compare`."""
     if expr.op == "column" and expr.owner is not None:
         yield expr.owner, str(expr.value), use
+    if expr.op in COMPARISONS and len(owners(expr)) > 1:
+        use = "compare"
     for place, arg in enumerate(expr.args):
         condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
         inner = "filter" if condition or (arg.kind == "bool" and arg.op != "column" and use == "aggregate") else use
@@ -245,7 +253,7 @@ class Query:
     limit: tuple[int, int] | None = None
 
 
-Factor = tuple[str, int]  # v value or 0, n is not NULL, t is true, f is false; of the source with this number
+Factor = tuple[str, int]  # v value or 0, n is not NULL, t true, f false, of a source; j our share, of a joint bit
 
 
 @dataclass(frozen=True)
@@ -255,6 +263,21 @@ class Source:
     name: str
     expr: Expr
     use: str
+
+
+@dataclass(frozen=True)
+class Test:
+    """One comparison of each row: source x of party 0 with source y of party 1. less: x < y + shift; else x = y.
+
+    Both are counted from `low` and then take at most `bits` bits; where either is NULL the answer means nothing.
+    """
+
+    less: bool
+    x: int
+    y: int
+    shift: int
+    low: int
+    bits: int
 
 
 @dataclass(frozen=True)
@@ -309,7 +332,8 @@ class Plan:
     local: the SQL text of each owner's own step, by party, over its aligned table `aligned`. counts[a] and values[a]
     are the numbers in `opened` of aggregate a: entering rows, then sums. opened[0] is the rows of each cell if grouped.
     keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them. having: which
-    groups are shown, and limit how many, decided on shares. order: of the answer's rows, at its receiver.
+    groups are shown, and limit how many, decided on shares. order: of the answer's rows, at its receiver. tests: of
+    columns of both parties; each of `joints` is a shared bit a row, that all of these tests hold.
     """
 
     name: str
@@ -335,6 +359,8 @@ class Plan:
     having: Condition | None = None
     order: tuple[Order, ...] = ()
     limit: Limit | None = None
+    tests: tuple[Test, ...] = ()
+    joints: tuple[tuple[int, ...], ...] = ()
 
     @property
     def local(self) -> dict[str, str]:

@@ -43,7 +43,14 @@ TELCO = (
     Column("prepaid", "bool"),
     Column("late", "integer", low=0, high=12),
 )
-ARROW = {"string": pa.string(), "bool": pa.bool_(), "date": pa.date32(), "float": pa.float64(), "integer": pa.int64()}
+ARROW = {
+    "timestamp": pa.timestamp("us"),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "float": pa.float64(),
+    "integer": pa.int64(),
+}
 JOIN = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
 
 
