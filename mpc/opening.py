@@ -1,8 +1,8 @@
 """Openings: the only way out of the shares, and the rule of the smallest group.
 
-`open_to` and `open_bits` ask the guard before each send, so the ledger has the entry first. Sizes depend on the shapes
-alone. `shown_groups` and `suppress` decide on shares which cells may be opened: nothing of a suppressed cell is opened
-to anyone, and nothing about the others either before `open_to`.
+`open_to`, `open_bits` and `Stream` ask the guard before anything is sent, so the ledger has the entry first. Sizes
+depend on the shapes alone. `shown_groups` and `suppress` decide on shares which cells may be opened: nothing of a
+suppressed cell is opened to anyone, and nothing about the others either before `open_to`.
 
 Reveals: Opened shows its receiver the other half of a value, and so the value; the rest is `mpc.ot` and `mpc.compare`.
 Source: docs/protocols/07-opening-and-min-rows.md.
@@ -23,7 +23,7 @@ from mpc.engine import Engine
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["open_bits", "open_to", "shown_groups", "suppress"]
+__all__ = ["Stream", "open_bits", "open_to", "shown_groups", "suppress"]
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -47,19 +47,37 @@ def open_to(engine: Engine, share: Words, what: str, to: Sequence[str]) -> Words
     """
     if share.dtype != np.uint64:
         raise InternalError("shares are uint64")
-    theirs = _exchange(engine, share.reshape(-1), what, to, share.size)
+    theirs = _exchange(engine, share.reshape(-1), to, (what, share.size))
     return None if theirs is None else (share.reshape(-1) + theirs).reshape(share.shape)
 
 
 def open_bits(engine: Engine, bits: Bits, what: str, to: Sequence[str]) -> Bits | None:
     """Open XOR-shared bits, uint8 0 or 1 of any shape, like `open_to`. Bytes: one bit each, in words of 64."""
-    packed = np.packbits(bits.reshape(-1).astype(np.uint8), bitorder="little")
-    words: Words = np.zeros(-(-len(packed) // 8), dtype=np.uint64)
-    words.view(np.uint8)[: len(packed)] = packed
-    theirs = _exchange(engine, words, what, to, bits.size)
-    if theirs is None:
-        return None
-    return np.unpackbits((words ^ theirs).view(np.uint8), count=bits.size, bitorder="little").reshape(bits.shape)
+    return Stream(engine, what, to, bits.size).open(bits)
+
+
+class Stream:
+    """Bits of one name, opened in many steps: the guard is asked once, before the first, for all of them.
+
+    cells: how many values the bits make up.
+    """
+
+    def __init__(self, engine: Engine, what: str, to: Sequence[str], cells: int) -> None:
+        self._engine = engine
+        self._to = to
+        self._entry: tuple[str, int] | None = (what, cells)
+
+    def open(self, bits: Bits) -> Bits | None:
+        """The bits, if we are a receiver. Rounds: 1. Bytes: one bit each, in words of 64."""
+        packed = np.packbits(bits.reshape(-1).astype(np.uint8), bitorder="little")
+        words: Words = np.zeros(-(-len(packed) // 8), dtype=np.uint64)
+        words.view(np.uint8)[: len(packed)] = packed
+        theirs = _exchange(self._engine, words, self._to, self._entry)
+        self._entry = None
+        if theirs is None:
+            return None
+        whole = (words ^ theirs).view(np.uint8)
+        return np.unpackbits(whole, count=bits.size, bitorder="little").reshape(bits.shape)
 
 
 def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
@@ -122,13 +140,18 @@ def _smallest(engine: Engine, counts: Words, shown: Bits, bits: int, place: int)
     return logic_not(engine, negative(engine, np.repeat(least, len(keys)) - keys, width))
 
 
-def _exchange(engine: Engine, words: Words, what: str, to: Sequence[str], cells: int) -> Words | None:
-    """Ask the guard and send our half to a receiving peer; the peer's half if we receive."""
+def _exchange(engine: Engine, words: Words, to: Sequence[str], entry: tuple[str, int] | None) -> Words | None:
+    """Ask the guard and send our half to a receiving peer; the peer's half if we receive.
+
+    entry: what is opened, and how many values; None where the guard has been asked for these, too.
+    """
     us, peer = engine.channel.us, engine.channel.peer
     if not to or len(set(to)) != len(to) or not set(to) <= {us, peer}:
         raise InternalError("a value is opened to one of the two parties or to both")
     if peer in to:
-        engine.guard.disclose(what, peer, cells)
+        if entry is not None:
+            what, cells = entry
+            engine.guard.disclose(what, peer, cells)
         for start in range(0, len(words), _WORDS):
             engine.channel.send(Opened(words[start : start + _WORDS]))
     if us not in to:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from mpc.compare import equal, less_than, logic_and
 from mpc.engine import Engine
 from mpc.sql import numbers
+from mpc.sql.domains import domain_of
 from mpc.sql.types import Expr, Plan, Test, owners
 from party.errors import UsageError
 
@@ -121,7 +122,7 @@ def _texts(expr: Expr) -> tuple[Expr, Expr]:
     """Two texts as numbers: places in the union of their domains, else digests."""
     known = [domain_of(side) for side in expr.args]
     if all(values is not None for values in known):
-        union = sorted({value for values in known for value in values or ()})
+        union = sorted({str(value) for values in known for value in values or ()})
         left, right = (place_in(side, union) for side in expr.args)
         return left, right
     if expr.op not in ("=", "<>"):
@@ -130,14 +131,6 @@ def _texts(expr: Expr) -> tuple[Expr, Expr]:
         )
     left, right = (Expr("digest", "integer", (side,), low=0, high=2**_TEXT - 1) for side in expr.args)
     return left, right
-
-
-def domain_of(expr: Expr) -> list[str] | None:
-    """The values a text may take, where both sides know them."""
-    if expr.op == "literal":
-        return [str(expr.value)]
-    declared = next((arg for arg in expr.args if arg.op == "domain"), None) if expr.op == "column" else None
-    return None if declared is None else [str(value.value) for value in declared.args]
 
 
 def place_in(expr: Expr, values: Sequence[str]) -> Expr:

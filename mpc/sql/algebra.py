@@ -143,11 +143,18 @@ def number(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
         return first + second if expr.op == "+" else first - second, left_valid * right_valid
     if expr.op == "case":
         return _case(expr, parties)
+    if expr.op == "coalesce":
+        return _first(expr, parties)
+    if expr.op == "abs":
+        (x,) = expr.args
+        below = Expr("<", "bool", (x, Expr("literal", x.kind, value=0, scale=x.scale, low=0, high=0)), low=0, high=1)
+        minus = Expr("neg", x.kind, (x,), scale=x.scale, low=-(x.high or 0), high=-(x.low or 0))
+        return _case(Expr("case", x.kind, (below, minus, x), scale=x.scale), parties)
     if not owners(expr):
         raise UsageError("an expression of constants only is not supported here", hint="write its value")
     raise UsageError(
         f"{expr.op} over columns of both parties is not supported",
-        hint="across parties: products, sums, differences and CASE; everything else of one party's columns",
+        hint="across parties: products, sums, differences, CASE, COALESCE, abs; everything else of one party's columns",
     )
 
 
@@ -160,6 +167,15 @@ def _case(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
         rest = rest - rest * here
     else_value, else_valid = number(expr.args[-1], parties)
     return value + rest * else_value, valid + rest * else_valid
+
+
+def _first(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
+    """COALESCE: each argument where it is there and none before it is."""
+    value, rest = Poly.constant(0), ONE
+    for arg in expr.args:
+        here, valid = number(arg, parties)
+        value, rest = value + rest * here, rest - rest * valid
+    return value, ONE - rest
 
 
 def truth(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:

@@ -47,7 +47,7 @@ class _Row:
 
 
 def _row(plan: Plan, opened: list[list[int]], cell: int, keys: tuple[Cell, ...]) -> _Row:
-    values: list[Number] = []
+    values: list[Number | Cell] = []
     for place, aggregate in enumerate(plan.aggregates):
         count = opened[plan.counts[place]][cell]
         if plan.min_rows > 1 and count < plan.min_rows:

@@ -10,25 +10,22 @@ Steps, the same on both sides (docs/protocols/08-statistics-and-sql.md):
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from functools import partial
-
 import numpy as np
 import numpy.typing as npt
 
 from mpc.compare import at_least, logic_and
 from mpc.convert import select, truncate
 from mpc.engine import Engine
-from mpc.linear import Received, Uploaded
 from mpc.opening import open_bits, open_to, shown_groups, suppress
-from mpc.sql.across import joint_bits
 from mpc.sql.answer import Labels, answer
+from mpc.sql.distinct import distinct_counts
 from mpc.sql.having import check_tests, having_bits, known_bits
+from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.limit import check_cells, key_values, limit_bits
-from mpc.sql.local import LocalColumns, column_length, compared, feature, groups, padded
-from mpc.sql.products import BLOCK, CELLS, cells_of, check_held
+from mpc.sql.local import LocalColumns, column_length, groups, padded
+from mpc.sql.products import CELLS, cells_of, check_held
+from mpc.sql.ranks import pick_values
 from mpc.sql.result import Result
 from mpc.sql.types import Plan
 from party.errors import InternalError, PeerError, UsageError
@@ -37,8 +34,6 @@ __all__ = ["execute"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.uint8]
-
-_COLUMN = b"tallystick/v1/sql/column/"
 
 
 def execute(plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes | None = None) -> Result | None:
@@ -61,8 +56,6 @@ def execute(plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes 
 class _Run:
     def __init__(self, plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes | None) -> None:
         self.plan = plan
-        self.alignment = alignment
-        self.columns = columns
         self.engine = engine
         self.us = engine.index
         self.rows = column_length(columns)
@@ -70,13 +63,18 @@ class _Run:
             raise InternalError(f"{self.rows} aligned rows, planned for {plan.rows}")
         self.groups = groups(plan, self.us, columns, self.rows)
         self.sizes = self._sizes()
-        sources = plan.sources[self.us]
-        self.joints = joint_bits(engine, plan, [compared(test, self.us, sources, columns) for test in plan.tests])
+        self.joint = Joint(engine, plan, columns, self.groups, self.sizes, alignment)
 
     def result(self) -> Result | None:
-        quantities = self._carried([np.stack(limbs) for limbs in self._limbs()])
+        quantities = [np.stack(limbs) for limbs in self.joint.limbs()]
+        for one, counted in zip(self.plan.distincts, distinct_counts(self.joint), strict=True):
+            quantities[one.quantity][0] += counted
+        quantities = self._carried(quantities)
         masked, bits = self._protected(quantities)
+        found = pick_values(self.joint, [limbs[0] for limbs in quantities], bits)
         opened = self._open(masked)
+        if opened is not None:
+            opened += found
         labels = self._labels(opened, bits)
         return None if opened is None else answer(self.plan, self.sizes, opened, labels)
 
@@ -102,126 +100,6 @@ class _Run:
         sizes = (ours, theirs) if self.us == 0 else (theirs, ours)
         check_held(self.plan.calls, sizes, self.rows)
         return sizes
-
-    # --- 2. products --------------------------------------------------------------------------------------------
-
-    def _feature(self, number: int) -> npt.NDArray[np.int64]:
-        return feature(self.plan.features[self.us][number], self.plan.sources[self.us], self.columns, self.joints)
-
-    def _spread(self, numbers: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        """Features times one-hot groups of ours: int64 (features * groups, n)."""
-        size = self.sizes[self.us]
-        spread = np.zeros((len(numbers), size, self.rows), dtype=np.int64)
-        for place, number in enumerate(numbers):
-            if size == 1:
-                spread[place, 0] = self._feature(number)
-            else:
-                spread[place, self.groups.places, np.arange(self.rows)] = self._feature(number)
-        return spread.reshape(len(numbers) * size, self.rows)
-
-    def _products(self) -> dict[tuple[int, int], Words]:
-        """Shares of every joint product, (groups of 0, groups of 1), by the numbers of its features: step 2."""
-        found: dict[tuple[int, int], Words] = {}
-        if self.rows == 0:
-            return found
-        linear = self.engine.linear
-        blocks = list(dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls))
-        self._refresh(blocks)
-        columns = {(owner, numbers): self._encrypted(owner, numbers) for owner, numbers in blocks}
-        for call in self.plan.calls:
-            other, encrypted = 1 - call.owner, columns[call.owner, call.uploaded]
-            if isinstance(encrypted, Received):
-                shares = linear.inner_multiplier(encrypted, self._spread(call.rows), call.bits)
-            else:
-                shares = linear.inner_owner(encrypted, len(call.rows) * self.sizes[other], call.bits)
-            shaped = shares.reshape(len(call.uploaded), self.sizes[call.owner], len(call.rows), self.sizes[other])
-            for i, column in enumerate(call.uploaded):
-                for j, row in enumerate(call.rows):
-                    cell = shaped[i, :, j, :]
-                    found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
-        return found
-
-    def _refresh(self, blocks: list[tuple[int, tuple[int, ...]]]) -> None:
-        """Columns that were uploaded before and have other values now are uploaded again."""
-        if self.alignment is None:
-            return
-        names: list[dict[bytes, int]] = [{}, {}]
-        for owner, numbers in blocks:
-            named = {number: self._column_name(owner, number) for number in numbers}
-            names[owner] |= {name: number for number, name in named.items() if name is not None}
-        ours = {name: partial(self._content, number) for name, number in names[self.us].items()}
-        engine, what = self.engine, f"query.{self.plan.name}.changed"
-        engine.uploads.refresh(engine.channel, engine.guard, what, ours, names[1 - self.us])
-
-    def _content(self, number: int) -> bytes:
-        """A digest of the values of one of our features, each times its group."""
-        found = hashlib.sha256(np.ascontiguousarray(self._feature(number)).view(np.uint8).data)
-        found.update(np.ascontiguousarray(self.groups.places).view(np.uint8).data)
-        return found.digest()
-
-    def _encrypted(self, owner: int, numbers: tuple[int, ...]) -> Uploaded | Received:
-        """One owner's features, each times its groups, encrypted at the other: what it holds already is not sent."""
-        linear, size = self.engine.linear, self.sizes[owner]
-
-        def make(places: list[int]) -> Sequence[Uploaded | Received]:
-            some = tuple(numbers[place] for place in places)
-            if owner == self.us:
-                return linear.upload(self._spread(some).astype(np.uint64)).parts(size)
-            return linear.receive(len(some) * size, self.rows).parts(size)
-
-        if self.alignment is None:
-            handles = make(list(range(len(numbers))))
-        else:
-            names = [self._column_name(owner, number) for number in numbers]
-            content = (lambda place: self._content(numbers[place])) if owner == self.us else lambda _: b""
-            handles = self.engine.uploads.get(names, size * -(-self.rows // BLOCK), make, content)
-        return type(handles[0]).joined(handles)  # type: ignore[arg-type]  # all are the owner's, or all the other's
-
-    def _column_name(self, owner: int, number: int) -> bytes | None:
-        """Alignment, rows and all that the values of a feature are made of, but for the table, as 32 bytes; None for
-        what is random anew each time."""
-        plan, one = self.plan, self.plan.features[owner][number]
-        if any(op == "j" for op, _ in one.factors):
-            return None
-        factors = [(op, plan.sources[owner][place].expr, plan.sources[owner][place].use) for op, place in one.factors]
-        keys = [key.expr for key in plan.keys if key.owner == owner]
-        meaning = (plan.tables, owner, self.rows, self.sizes[owner], factors, one.shift, one.width, keys)
-        return hashlib.sha256(_COLUMN + (self.alignment or b"") + repr(meaning).encode()).digest()
-
-    def _local(self, pair: tuple[int, int]) -> Words:
-        """Our share of a product that one owner knows alone: its sums, or 0."""
-        cells: Words = np.zeros(self.sizes, dtype=np.uint64)
-        alone = [
-            bool(self.plan.features[owner][pair[owner]].factors) or cells_of(self.plan.keys, owner) != 1
-            for owner in (0, 1)
-        ]
-        if alone[1 - self.us] or not (alone[self.us] or self.us == 0):
-            return cells
-        sums = np.zeros(self.sizes[self.us], dtype=np.uint64)
-        np.add.at(sums, self.groups.places, self._feature(pair[self.us]).astype(np.uint64))
-        return sums.reshape(self.sizes)
-
-    def _limbs(self) -> list[list[Words]]:
-        """Shares of every limb of every quantity, (cells,) each."""
-        products = self._products()
-        local: dict[tuple[int, int], Words] = {}
-        found = []
-        for quantity in self.plan.quantities:
-            limbs = []
-            for terms in quantity.limbs:
-                total: Words = np.zeros(self.sizes, dtype=np.uint64)
-                for factor, first, second in terms:
-                    pair = (first, second)
-                    if pair in products:
-                        share = products[pair]
-                    else:
-                        if pair not in local:
-                            local[pair] = self._local(pair)
-                        share = local[pair]
-                    total = total + np.uint64(factor % 2**64) * share
-                limbs.append(total.reshape(-1))
-            found.append(limbs)
-        return found
 
     # --- 3. digits joined ---------------------------------------------------------------------------------------
 

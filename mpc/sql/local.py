@@ -13,7 +13,18 @@ from mpc.sql.products import CELLS, cells_of
 from mpc.sql.types import Expr, Feature, Plan, Source, Test, never_null
 from party.errors import DataError, InternalError
 
-__all__ = ["Groups", "LocalColumn", "LocalColumns", "column_length", "compared", "feature", "groups", "padded"]
+__all__ = [
+    "Groups",
+    "LocalColumn",
+    "LocalColumns",
+    "codes",
+    "column_length",
+    "compared",
+    "feature",
+    "groups",
+    "padded",
+    "read",
+]
 
 Ints = npt.NDArray[np.int64]
 
@@ -51,7 +62,7 @@ def column_length(columns: LocalColumns) -> int:
     return lengths.pop()
 
 
-def _read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
+def read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
     """Values, 0 where NULL, and validity; DataError where a value lies outside what the plan was proved for."""
     if source.name not in columns:
         raise InternalError(f"the local step gave no column {source.name}")
@@ -92,22 +103,27 @@ def _names(expr: Expr) -> str:
 
 def compared(test: Test, owner: int, sources: tuple[Source, ...], columns: LocalColumns) -> Ints:
     """Our numbers of one comparison, int64 (n,), counted from its low; 0 where NULL."""
-    values, valid = _read(sources[test.y if owner else test.x], columns)
+    values, valid = read(sources[test.y if owner else test.x], columns)
     return (values - test.low) * valid
 
 
-def feature(one: Feature, sources: tuple[Source, ...], columns: LocalColumns, joints: Sequence[np.ndarray]) -> Ints:
+def feature(
+    one: Feature, sources: tuple[Source, ...], columns: LocalColumns, joints: Sequence[np.ndarray], places: Ints
+) -> Ints:
     """One row vector, int64 (n,): the product of its factors, cut to its digit where it has one.
 
-    joints: our shares of the joint bits."""
+    joints: our shares of the joint bits. places: of each row among our groups.
+    """
     rows = column_length(columns)
     vector: np.ndarray = np.ones(rows, dtype=np.int64)
     reach = 1
     for op, number in one.factors:
-        if op == "j":
+        if op == "u":
+            factor = _first(vector, codes(columns[sources[number].name])[0], places)
+        elif op == "j":
             factor = joints[number].astype(np.int64)
         else:
-            values, valid = _read(sources[number], columns)
+            values, valid = read(sources[number], columns)
             factor = {"v": values, "n": valid, "t": values, "f": valid - values}[op]
         most = int(np.abs(factor).max(initial=0))
         if reach * most >= 2**63 and vector.dtype != object:
@@ -120,29 +136,39 @@ def feature(one: Feature, sources: tuple[Source, ...], columns: LocalColumns, jo
     return vector.astype(np.int64)
 
 
+def _first(weight: Ints, values: Ints, places: Ints) -> Ints:
+    """1 at the first row of each value, in each group, among the rows of a weight that is not 0."""
+    entering = np.flatnonzero(weight)
+    found = np.zeros(len(weight), dtype=np.int64)
+    _, first = np.unique(places[entering] * (int(values.max(initial=0)) + 1) + values[entering], return_index=True)
+    found[entering[first]] = 1
+    return found
+
+
 def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
     """The groups of one owner's keys over its aligned rows: by declared domains, or by the values that occur."""
     keys = [key for key in plan.keys if key.owner == owner]
     count = cells_of(plan.keys, owner)
-    by_expr = {source.expr: source for source in plan.sources[owner] if source.use in ("code", "label")}
+    use = "label" if count is None else "code"
+    by_expr = {source.expr: source for source in plan.sources[owner] if source.use == use}
     places = np.zeros(rows, dtype=np.int64)
     if count is not None:
         for key in keys:
             column = columns[by_expr[key.expr].name]
-            codes, size = column.values.astype(np.int64), len(key.domain or ())
-            if rows and ((codes < 0) & (column.valid == 1)).any():
+            found, size = column.values.astype(np.int64), len(key.domain or ())
+            if rows and ((found < 0) & (column.valid == 1)).any():
                 raise DataError(
                     f"{key.name} takes a value outside its declared domain",
                     hint="correct the table, or `domain` in party.yaml",
                 )
             if key.places == size and not (column.valid == 1).all():
                 raise missing(key.expr)
-            places = places * key.places + np.where(column.valid == 1, codes, size)
+            places = places * key.places + np.where(column.valid == 1, found, size)
         return Groups(places, count)
     labels: list[tuple[str | int | bool | None, ...]] = [()]
     for key in keys:
-        codes, values = _codes(columns[by_expr[key.expr].name], key.expr.kind == "bool")
-        seen, places = np.unique(places * len(values) + codes, return_inverse=True)
+        found, values = codes(columns[by_expr[key.expr].name], key.expr.kind == "bool")
+        seen, places = np.unique(places * len(values) + found, return_inverse=True)
         labels = [(*labels[place // len(values)], values[place % len(values)]) for place in seen.tolist()]
         if len(labels) > CELLS:
             raise DataError(
@@ -152,7 +178,7 @@ def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
     return Groups(places.astype(np.int64), len(labels), tuple(labels))
 
 
-def _codes(column: LocalColumn, truth: bool) -> tuple[Ints, list[str | int | bool | None]]:
+def codes(column: LocalColumn, truth: bool = False) -> tuple[Ints, list[str | int | bool | None]]:
     """Places of values in ascending order, NULL last, and the values."""
     present = column.valid == 1
     found, codes = np.unique(column.values[present], return_inverse=True)

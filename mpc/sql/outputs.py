@@ -25,8 +25,19 @@ _FUNCTIONS: dict[type[exp.Expression], str] = {
     exp.CovarSamp: "covar_samp",
     exp.CovarPop: "covar_pop",
     exp.Corr: "corr",
+    exp.RegrSlope: "regr_slope",
+    exp.RegrIntercept: "regr_intercept",
+    exp.RegrR2: "regr_r2",
+    exp.Min: "min",
+    exp.Max: "max",
+    exp.Median: "quantile_cont",
+    exp.PercentileCont: "quantile_cont",
+    exp.PercentileDisc: "quantile_disc",
+    exp.Quantile: "quantile_disc",
 }
 _NAMED = {"covar": "covar_samp", "mean": "avg"}
+_ORDERED = ("count_distinct", "min", "max", "quantile_disc", "quantile_cont")
+_PAIRS = ("covar_samp", "covar_pop", "corr", "regr_slope", "regr_intercept", "regr_r2")
 _COMPARISONS: dict[type[exp.Expression], str] = {
     exp.EQ: "=",
     exp.NEQ: "<>",
@@ -182,12 +193,12 @@ class Answer:
             return Post("neg", (self._post(node.this),))
         for kind, op in ((exp.Add, "+"), (exp.Sub, "-"), (exp.Mul, "*"), (exp.Div, "/")):
             if type(node) is kind and node.find(exp.AggFunc) is not None:
-                return Post(op, (self._post(node.this), self._post(node.expression)))
+                return Post(op, (self._of_numbers(node.this), self._of_numbers(node.expression)))
         if isinstance(node, exp.Neg) and node.find(exp.AggFunc) is not None:
-            return Post("neg", (self._post(node.this),))
+            return Post("neg", (self._of_numbers(node.this),))
         to_double = isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE
         if to_double and node.find(exp.AggFunc) is not None:
-            return Post("float", (self._post(node.this),))
+            return Post("float", (self._of_numbers(node.this),))
         if isinstance(node, (exp.Window, exp.AggFunc)) or node.find(exp.AggFunc) is not None:
             raise refuse(node, hint="of aggregates: + - * / with numbers")
         if isinstance(node, exp.Star):
@@ -200,6 +211,15 @@ class Answer:
             )
         return Post("key", value=self.groups.index(expr))
 
+    def _of_numbers(self, node: exp.Expression) -> Post:
+        """An operand of arithmetic: MIN, MAX and quantiles may be of texts and dates, on which there is none."""
+        post = self._post(node)
+        if post.op == "aggregate":
+            found = self.aggregates[post.value]
+            if found.function in ("min", "max", "quantile_disc") and not numbers.numeric(found.args[0]):
+                raise UsageError(f"arithmetic on {found.function.upper()} of a {found.args[0].kind}")
+        return post
+
     def _aggregate(self, node: exp.Expression) -> int:
         condition = None
         if isinstance(node, exp.Filter):
@@ -208,6 +228,18 @@ class Answer:
         function = _function(node)
         if function is None:
             raise refuse(node)
+        if function in ("quantile_cont", "quantile_disc"):
+            args = self._quantile(node)
+        else:
+            function, args = self._call(node, function)
+        found = Aggregate(function, args, condition)
+        place = self._places.setdefault(found, len(self.aggregates))
+        if place == len(self.aggregates):
+            self.aggregates.append(found)
+        return place
+
+    def _call(self, node: exp.Expression, function: str) -> tuple[str, tuple[Expr, ...]]:
+        """The function and arguments of an aggregate that is written as a call."""
         for name, part in node.args.items():
             if part not in (None, False, []) and name not in ("this", "expression", "expressions", "big_int"):
                 raise refuse(node, hint=f"its part {name!r} is not supported")
@@ -221,22 +253,50 @@ class Answer:
             and type(present[0]) is exp.Star
             and not any(present[0].args.values())
         ):
-            present = []
-        elif function == "count" and not present:
+            return function, ()
+        if function == "count" and not present:
             raise refuse(node, hint="COUNT(*) or COUNT(expression)")
-        for part in present:
-            if isinstance(part, exp.Distinct):
-                raise UsageError(
-                    "DISTINCT inside an aggregate is not supported yet", hint="it comes in a later version"
-                )
-        if function != "count" and len(present) != (2 if function in ("covar_samp", "covar_pop", "corr") else 1):
+        if len(present) == 1 and isinstance(present[0], exp.Distinct):
+            listed = present[0].expressions
+            if function not in ("count", "min", "max") or len(listed) != 1 or present[0].args.get("on"):
+                raise refuse(node, hint="DISTINCT is supported in COUNT(DISTINCT expression)")
+            present, function = listed, "count_distinct" if function == "count" else function
+        if function != "count" and len(present) != (2 if function in _PAIRS else 1):
             raise UsageError(f"{function.upper()} has a wrong number of arguments")
-        args = tuple(self._argument(part, function) for part in present)
-        found = Aggregate(function, args, condition)
-        place = self._places.setdefault(found, len(self.aggregates))
-        if place == len(self.aggregates):
-            self.aggregates.append(found)
-        return place
+        return function, tuple(self._argument(part, function) for part in present)
+
+    def _quantile(self, node: exp.Expression) -> tuple[Expr, ...]:
+        """The column and the fraction of MEDIAN(x), QUANTILE_*(x, p), PERCENTILE_*(p) WITHIN GROUP (ORDER BY x)."""
+        descending, inner = False, node.this if isinstance(node, exp.WithinGroup) else node
+        for name, part in inner.args.items():
+            if part not in (None, False, []) and name not in ("this", "expression", "quantile"):
+                raise refuse(node, hint=f"its part {name!r} is not supported")
+        if isinstance(node, exp.WithinGroup):
+            order = node.expression.expressions if isinstance(node.expression, exp.Order) else []
+            if len(order) != 1 or inner.args.get("expression") is not None:
+                raise refuse(node, hint="WITHIN GROUP (ORDER BY one expression)")
+            value, fraction, descending = order[0].this, inner.this, bool(order[0].args.get("desc"))
+        else:
+            value = node.this
+            given = node.args.get("quantile") or node.args.get("expression")
+            fraction = exp.Literal.number("0.5") if isinstance(node, exp.Median) else given
+        if not isinstance(fraction, exp.Literal) or fraction.args.get("is_string"):
+            raise refuse(node, hint="the fraction is a constant number from 0 to 1")
+        function = _function(node) or ""
+        p, x = numbers.literal(str(fraction.this)), self._argument(value, function)
+        if not 0 <= int(p.value or 0) <= 10**p.scale:
+            raise UsageError(f"a fraction of {fraction.this}", hint="from 0 to 1")
+        if function == "quantile_cont" and not numbers.numeric(x):
+            raise UsageError(f"MEDIAN or PERCENTILE_CONT of a {x.kind}", hint="PERCENTILE_DISC takes one of the values")
+        if descending:
+            if not numbers.numeric(x):
+                raise UsageError(
+                    f"a quantile of a {x.kind} in descending order", hint="ORDER BY it ascending, with 1 - p"
+                )
+            if function == "quantile_cont":
+                return x, Expr("literal", "decimal", value=10**p.scale - int(p.value or 0), scale=p.scale)
+            raise UsageError("PERCENTILE_DISC in descending order is not supported", hint="negate the expression")
+        return x, p
 
     def _argument(self, node: exp.Expression, function: str) -> Expr:
         if node.find(exp.AggFunc) is not None:
@@ -248,6 +308,8 @@ class Answer:
             )
         expr = self._bind(node)
         if function == "count":
+            return expr
+        if function in _ORDERED and expr.kind not in ("float", "null"):
             return expr
         if expr.kind == "float":
             raise UsageError(
@@ -272,6 +334,9 @@ def _name(node: exp.Expression) -> str:
 def _function(node: exp.Expression) -> str | None:
     if isinstance(node, exp.Anonymous):
         return _NAMED.get(str(node.this).lower())
+    if isinstance(node, exp.WithinGroup):
+        found = _FUNCTIONS.get(type(node.this))
+        return found if found in ("quantile_cont", "quantile_disc") else None
     return _FUNCTIONS.get(type(node))
 
 

@@ -6,11 +6,13 @@ import math
 
 from mpc.sql.across import tests_bytes
 from mpc.sql.algebra import ONE, Poly, Side, atom_of, number, truth
+from mpc.sql.domains import domain_of
 from mpc.sql.entering import pair_ways, ways
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.limit import check_cells
 from mpc.sql.parse import parse
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
+from mpc.sql.ranks import FUNCTIONS, check_answers, picks_of
 from mpc.sql.render import local_select
 from mpc.sql.types import (
     Aggregate,
@@ -32,8 +34,6 @@ from party.request import Opening, Request, Use
 
 __all__ = ["build", "plan"]
 
-_SMALL = 64  # whole numbers of at most this many values are a domain by themselves
-
 
 def plan(sql: str, context: Context) -> Plan:
     """Plan one statement; runs nothing and needs no data.
@@ -53,7 +53,7 @@ def build(query: Query, context: Context) -> Plan:
     if context.rows >= 2**31 or context.rows < 0:
         raise UsageError("a joint query takes at most 2^31 rows")
     keys = _keys(query, context)
-    builder = Builder(context.rows, keys)
+    builder = Builder(context.rows, keys, context.parties)
     weight = truth(query.where, context.parties)[0] if query.where is not None else ONE
     if keys:
         rows = builder.quantity("the number of rows", weight, 0, 1)
@@ -75,6 +75,7 @@ def build(query: Query, context: Context) -> Plan:
         ranks = ranks_of(query.order, builder, query.aggregates, places, context.min_rows) if keys else ()
         check_cells(cells)
         limit = Limit(*query.limit, ranks)
+    check_answers(builder.picks, cells)
     del builder.opened[end:]  # what HAVING alone reads
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
@@ -95,10 +96,11 @@ def build(query: Query, context: Context) -> Plan:
         quantities=tuple(builder.quantities),
         opened=tuple(builder.opened),
         counts=tuple(count for count, _ in places[:shown]),
-        values=tuple(sums for _, sums in places[:shown]),
+        values=tuple(tuple(_after(end, number) for number in sums) for _, sums in places[:shown]),
         calls=calls,
         request=Request(
-            _uses(query, context), frozenset(_openings(context, keys, whats, query) | _changed(context, calls))
+            _uses(query, context),
+            frozenset(_openings(context, keys, whats, query) | _changed(context, calls) | _searches(context, builder)),
         ),
         local_sql=(_local(builder, 0), _local(builder, 1)),
         explanation=tuple(_explain(context, builder, whats, having, limit)),
@@ -108,7 +110,14 @@ def build(query: Query, context: Context) -> Plan:
         limit=limit,
         tests=tuple(builder.tests),
         joints=tuple(builder.joints),
+        picks=tuple(builder.picks),
+        distincts=tuple(builder.distincts),
     )
+
+
+def _after(end: int, number: int) -> int:
+    """Picks, which are numbered -1, -2 and so on until then, come behind what is opened."""
+    return number if number >= 0 else end - 1 - number
 
 
 def _local(builder: Builder, owner: int) -> str:
@@ -126,7 +135,7 @@ def _keys(query: Query, context: Context) -> tuple[GroupKey, ...]:
     keys = []
     for name, expr in zip(query.group_names, query.groups, strict=True):
         (owner,) = owners(expr)
-        keys.append(GroupKey(name, expr, context.parties.index(owner), _domain(expr)))
+        keys.append(GroupKey(name, expr, context.parties.index(owner), domain_of(expr)))
     made = tuple(keys)
     cells = (cells_of(made, 0) or ASSUMED_GROUPS) * (cells_of(made, 1) or ASSUMED_GROUPS)
     if cells > CELLS:
@@ -134,24 +143,6 @@ def _keys(query: Query, context: Context) -> tuple[GroupKey, ...]:
             f"GROUP BY makes {cells} groups, at most {CELLS} are allowed", hint="group by fewer or coarser keys"
         )
     return made
-
-
-def _domain(expr: Expr) -> tuple[str | int | bool, ...] | None:
-    """The values of a key that both sides know without looking at data."""
-    if expr.kind == "bool":
-        return False, True
-    if expr.op == "column":
-        declared = next((arg for arg in expr.args if arg.op == "domain"), None)
-        if declared is not None:
-            return tuple(value.value for value in declared.args if value.value is not None)
-    if expr.op == "case":
-        branches = [*expr.args[1:-1:2], expr.args[-1]]
-        real = [branch for branch in branches if branch.kind != "null"]
-        if all(branch.op == "literal" and branch.kind in ("string", "integer") for branch in real):
-            return tuple(dict.fromkeys(branch.value for branch in real if branch.value is not None))
-    if expr.kind == "integer" and expr.low is not None and expr.high is not None and expr.high - expr.low < _SMALL:
-        return tuple(range(expr.low, expr.high + 1))
-    return None
 
 
 # --- aggregates -------------------------------------------------------------------------------------------------------
@@ -186,15 +177,15 @@ def _openings_of(
         valid = _valid(aggregate.args[0], parties) if aggregate.args else ONE
         count = builder.quantity(what, weight * valid, 0, 1)
         return builder.open(f"{what}.count", count, count), ()
+    if aggregate.function == "count_distinct" or aggregate.function in FUNCTIONS:
+        return _single(aggregate, weight, builder, what, context)
     name = aggregate.function.upper()
     polys = [number(arg, parties) for arg in aggregate.args]
     both = weight
     for _, valid in polys:
         both = both * valid
     rows = builder.quantity(what, both, 0, 1)
-    gates = [rows]
-    if context.min_rows > 1:
-        gates += [builder.quantity(what, both * _holds(way, parties), 0, 1) for way in _ways(aggregate)]
+    gates = _gates(aggregate, both, rows, builder, what, context)
     count = builder.open(f"{what}.count", rows, *gates)
     x, (value, valid) = aggregate.args[0], polys[0]
     parts: list[tuple[str, Poly, int, int | None]] = []  # name, sum of, scale, bound of one row
@@ -208,8 +199,9 @@ def _openings_of(
         parts.append(("sum_x", weight * value * other_valid, x.scale, x.most))
         parts.append(("sum_y", weight * other * valid, y.scale, y.most))
         parts.append(("sum_xy", weight * value * other, x.scale + y.scale, most))
-        if aggregate.function == "corr":
+        if aggregate.function in ("corr", "regr_r2"):
             parts.append(("sum_xx", weight * value * value * other_valid, 2 * x.scale, _square(x)))
+        if aggregate.function == "corr" or aggregate.function.startswith("regr"):
             parts.append(("sum_yy", weight * other * other * valid, 2 * y.scale, _square(y)))
     sums = []
     for part, poly, scale, most in parts:
@@ -219,8 +211,40 @@ def _openings_of(
     return count, tuple(sums)
 
 
+def _single(
+    aggregate: Aggregate, weight: Poly, builder: Builder, what: str, context: Context
+) -> tuple[int, tuple[int, ...]]:
+    """The openings of an aggregate of one value of one party's expression: its values are counted or searched."""
+    x = aggregate.args[0]
+    if len(owners(x)) != 1:
+        raise UsageError(
+            f"{aggregate.function.upper()} of an expression that is not of one party's columns",
+            hint="COUNT(DISTINCT), MIN, MAX, MEDIAN and quantiles take an expression of one party",
+        )
+    both = weight * _valid(x, context.parties)
+    rows = builder.quantity(what, both, 0, 1)
+    gates = _gates(aggregate, both, rows, builder, what, context)
+    count = builder.open(f"{what}.count", rows, *gates)
+    if aggregate.function == "count_distinct":
+        return count, (builder.open(f"{what}.distinct", builder.distinct(x, both), *gates),)
+    first = len(builder.picks)
+    builder.picks += picks_of(aggregate, both, rows, gates, builder, what)
+    return count, tuple(-1 - place for place in range(first, len(builder.picks)))
+
+
+def _gates(aggregate: Aggregate, entering: Poly, rows: int, builder: Builder, what: str, context: Context) -> list[int]:
+    """The counts that must reach min_rows: of the entering rows, and of each way to enter."""
+    gates = [rows]
+    if context.min_rows > 1:
+        parties = context.parties
+        gates += [builder.quantity(what, entering * _holds(way, parties), 0, 1) for way in _ways(aggregate)]
+    return gates
+
+
 def _ways(aggregate: Aggregate) -> tuple[tuple[Expr, ...], ...]:
-    return ways(aggregate.args[0]) if len(aggregate.args) == 1 else pair_ways(*aggregate.args)
+    if aggregate.function in FUNCTIONS or len(aggregate.args) == 1:
+        return ways(aggregate.args[0])
+    return pair_ways(*aggregate.args)
 
 
 def _holds(way: tuple[Expr, ...], parties: tuple[str, str]) -> Poly:
@@ -245,7 +269,7 @@ def _uses(query: Query, context: Context) -> frozenset[Use]:
         found |= set(columns_of(query.where, "filter"))
     for aggregate in query.aggregates:
         for arg in aggregate.args:
-            found |= set(columns_of(arg, "aggregate"))
+            found |= set(columns_of(arg, "rank" if aggregate.function in FUNCTIONS else "aggregate"))
         if aggregate.condition is not None:
             found |= set(columns_of(aggregate.condition, "filter"))
     for expr in query.groups:
@@ -259,6 +283,18 @@ def _changed(context: Context, calls: tuple[Call, ...]) -> set[Opening]:
     """Whether columns that were uploaded before still have their values, to the side that keeps them."""
     keepers = {context.parties[1 - call.owner] for call in calls}
     return {Opening(f"query.{context.name}.changed", keeper) for keeper in keepers}
+
+
+def _searches(context: Context, builder: Builder) -> set[Opening]:
+    """What searches and counts of values tell: a value goes to the receivers and to the owner of its column."""
+    found = {Opening(f"query.{context.name}.changed", context.parties[pick.owner]) for pick in builder.picks}
+    for pick in builder.picks:
+        found |= {Opening(pick.what, to) for to in {*context.to, context.parties[pick.owner]}}
+    for one in builder.distincts:
+        found.add(Opening(f"query.{context.name}.changed", context.parties[one.owner]))
+        if one.values is None:
+            found.add(Opening(f"query.{context.name}.values", context.parties[1 - one.owner]))
+    return found
 
 
 def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ...], query: Query) -> set[Opening]:
@@ -310,6 +346,13 @@ def _explain(
             f"{count} comparison{'s' * (count > 1)} a row of columns of both parties, on shares, about"
             f" {tests_bytes(builder.tests, context.rows) / 1e6:.1f} MB: nobody learns which rows fulfil them"
         )
+    for pick in builder.picks:
+        searched, name = context.parties[pick.owner], pick.what.removeprefix(f"query.{context.name}.")
+        lines.append(f"{name} is searched in {pick.bits} steps, on shares of counts: one bit of it is opened in each")
+        if searched not in context.to:
+            lines.append(f"{searched} learns {name} too, and in which groups it is hidden: its column is searched")
+    if any(distinct.values is None for distinct in builder.distincts):
+        lines.append("COUNT(DISTINCT): the other party learns how many values a column has, rounded up to a power of 4")
     if digits:
         lines.append("sums over 64 bits are joined from digits, on shares")
     if limit is not None and builder.keys:

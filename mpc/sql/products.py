@@ -15,7 +15,22 @@ from mpc.linear import limb_count
 from mpc.ring import LIMB_BITS
 from mpc.sql.across import test_of
 from mpc.sql.algebra import Poly, Side
-from mpc.sql.types import Call, Expr, Feature, GroupKey, Opened, Plan, Quantity, Source, Test
+from mpc.sql.domains import domain_of
+from mpc.sql.types import (
+    Call,
+    Distinct,
+    Expr,
+    Factor,
+    Feature,
+    GroupKey,
+    Opened,
+    Pick,
+    Plan,
+    Quantity,
+    Source,
+    Test,
+    owners,
+)
 from party.errors import UsageError
 
 __all__ = [
@@ -79,12 +94,15 @@ class Builder:
 
     rows: int
     keys: tuple[GroupKey, ...]
+    parties: tuple[str, str]
     sources: tuple[list[Source], list[Source]] = field(default_factory=lambda: ([], []))
     features: tuple[list[Feature], list[Feature]] = field(default_factory=lambda: ([], []))
     quantities: list[Quantity] = field(default_factory=list)
     opened: list[Opened] = field(default_factory=list)
     tests: list[Test] = field(default_factory=list)
     joints: list[tuple[int, ...]] = field(default_factory=list)
+    picks: list[Pick] = field(default_factory=list)
+    distincts: list[Distinct] = field(default_factory=list)
     _known: dict[tuple[Poly, int], int] = field(default_factory=dict)
     _places: dict[object, int] = field(default_factory=dict)  # of sources, features and openings, by what they are
 
@@ -129,12 +147,39 @@ class Builder:
         if not wide and (bound >= 2**63 or largest >= 2**62):
             raise overflow(what, max(bound, largest).bit_length() + 1, RANGE_HINT)
         if bound < 2**63 and largest < 2**62:
-            limb = tuple((f, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for a, b, f in poly.lowered())
-            made = Quantity((limb,), 0, bound, scale)
+            made = Quantity((self.terms(poly),), 0, bound, scale)
         else:
             made = self._cut(what, poly, scale, bound)
         self.quantities.append(made)
         self._known[poly, scale] = len(self.quantities) - 1
+        return len(self.quantities) - 1
+
+    def terms(self, poly: Poly) -> tuple[tuple[int, int, int], ...]:
+        """A polynomial as coefficients and numbers of features."""
+        return tuple((f, self._feature(0, a, 0, 0), self._feature(1, b, 0, 0)) for a, b, f in poly.lowered())
+
+    def distinct(self, expr: Expr, weight: Poly) -> int:
+        """The quantity of how many values of one owner's expression occur among the rows of a weight."""
+        known = self._places.get((weight, expr))
+        if known is not None:
+            return known
+        (party,) = owners(expr)
+        owner = self.parties.index(party)
+        source = self.source(owner, "label", expr)
+        (((first, second, joint), factor), *others) = weight.terms or (((Side(), Side(), frozenset()), 0),)
+        mine, other = (first, second) if owner == 0 else (second, first)
+        alone = not others and factor == 1 and not joint and other == Side()
+        if alone and cells_of(self.keys, 1 - owner) == 1:
+            ours = self._feature(owner, mine, 0, 0, ("u", source))
+            theirs = self._feature(1 - owner, Side(), 0, 0)
+            limb = ((1, ours, theirs) if owner == 0 else (1, theirs, ours),)
+            self.quantities.append(Quantity((limb,), 0, self.rows, 0))
+        else:
+            self.quantities.append(Quantity(((),), 0, self.rows, 0))
+            size = None if (domain := domain_of(expr)) is None else max(len(domain), 1)
+            made = Distinct(len(self.quantities) - 1, owner, source, self.terms(weight), size)
+            self.distincts.append(made)
+        self._places[weight, expr] = len(self.quantities) - 1
         return len(self.quantities) - 1
 
     def _cut(self, what: str, poly: Poly, scale: int, bound: int) -> Quantity:
@@ -161,7 +206,7 @@ class Builder:
             limbs.append(tuple(terms))
         return Quantity(tuple(limbs), width, bound, scale)
 
-    def _feature(self, owner: int, side: Side, shift: int, width: int) -> int:
+    def _feature(self, owner: int, side: Side, shift: int, width: int, last: Factor | None = None) -> int:
         factors = []
         for op, expr in sorted(side.bits, key=repr):
             if op == "j":
@@ -171,6 +216,7 @@ class Builder:
             use = "truth" if op in "tf" or expr.kind == "bool" else "value" if numeric else "present"
             factors.append((op, self.source(owner, use, expr)))
         factors += [("v", self.source(owner, "value", expr)) for expr in side.values]
+        factors += [] if last is None else [last]
         most = _most(side)
         most = min(most, 2**width - 1) if width else (most >> shift) + (1 if shift else 0)
         feature = Feature(tuple(factors), shift, width, most)
@@ -189,13 +235,22 @@ class Builder:
         options = []
         for owner in (0, 1):
             calls = self._calls(pairs, owner)
+            here = {number for call in calls for number in call.uploaded}
+            more = sum(number not in here or other != owner for other, number in self._searched())
             width = max(self.features[owner][pair[owner]].most for pair in pairs)
-            options.append((self.bytes(calls), -width, owner, calls))
+            more *= (cells_of(self.keys, owner) or ASSUMED_GROUPS) * -(-self.rows // BLOCK) * UPLOAD_BYTES
+            options.append((self.bytes(calls) + more, -width, owner, calls))
         calls = min(options, key=lambda option: option[:3])[3]
         self._check_hiding(calls)
         known = (cells_of(self.keys, 0) or ASSUMED_GROUPS, cells_of(self.keys, 1) or ASSUMED_GROUPS)
         check_held(calls, known, self.rows)
         return calls
+
+    def _searched(self) -> set[tuple[int, int]]:
+        """(owner, feature) of what is uploaded for searches and counts of the other's columns."""
+        found = [(1 - pick.owner, term[2 - pick.owner]) for pick in self.picks for term in pick.terms]
+        found += [(1 - one.owner, term[2 - one.owner]) for one in self.distincts for term in one.terms]
+        return {(o, number) for o, number in found if self.features[o][number].factors or cells_of(self.keys, o) != 1}
 
     def _check_hiding(self, calls: tuple[Call, ...]) -> None:
         """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from mpc.sql.domains import domain_of
 from mpc.sql.types import Aggregate, Post
 
 __all__ = ["Cell", "Exact", "Number", "Result", "close", "evaluate", "shown"]
+
+_EPOCH = datetime.date(1970, 1, 1)
 
 Cell = str | int | float | bool | None
 
@@ -39,7 +43,7 @@ class Result:
     suppressed_groups: int
 
 
-def close(aggregate: Aggregate, count: int, sums: Sequence[int]) -> Number:
+def close(aggregate: Aggregate, count: int, sums: Sequence[int]) -> Number | Cell:
     """The value of one aggregate from its opened count and sums, in units of their scales.
 
     NULL when no row enters, and for sample statistics of one row, as SQL says; CORR of a constant is NULL too.
@@ -48,15 +52,21 @@ def close(aggregate: Aggregate, count: int, sums: Sequence[int]) -> Number:
     if name == "count":
         return Exact(count)
     if count == 0:
-        return None
+        return Exact(0) if name == "count_distinct" else None
     x = aggregate.args[0]
     if name == "sum":
         return Exact(sums[0], x.scale, x.kind == "decimal")
+    if name == "count_distinct":
+        return Exact(sums[0])
+    if name in ("min", "max", "quantile_cont", "quantile_disc"):
+        return _ranked(aggregate, count, sums)
     unit = Fraction(1, 10**x.scale)
     if name == "avg":
         return float(Fraction(sums[0], count) * unit)
     if name == "corr":
         return _correlation(count, sums)
+    if name.startswith("regr"):
+        return _regression(aggregate, count, sums)
     if name.endswith("samp") and count < 2:
         return None
     below = count * (count - 1 if name.endswith("samp") else count)
@@ -76,11 +86,53 @@ def _correlation(count: int, sums: Sequence[int]) -> float | None:
     return math.copysign(_root(Fraction(joint**2, spread)), joint) if joint else 0.0
 
 
+def _regression(aggregate: Aggregate, count: int, sums: Sequence[int]) -> float | None:
+    """Of the first argument, y, on the second, x; NULL where x is constant, and R2 is 1 where y is."""
+    y, x = aggregate.args
+    sum_y, sum_x, sum_xy, *squares = sums
+    sum_xx = squares[-1]
+    spread = count * sum_xx - sum_x**2
+    if spread == 0:
+        return None
+    joint = count * sum_xy - sum_x * sum_y
+    if aggregate.function == "regr_r2":
+        other = count * squares[0] - sum_y**2
+        return float(Fraction(joint**2, spread * other)) if other else 1.0
+    slope = Fraction(joint, spread)
+    if aggregate.function == "regr_slope":
+        return float(slope * Fraction(10**x.scale, 10**y.scale))
+    return float((sum_y - slope * sum_x) / count / 10**y.scale)
+
+
+def _ranked(aggregate: Aggregate, count: int, found: Sequence[int]) -> Number | Cell:
+    """MIN, MAX and quantiles from the values found, in the type of the column. Between two values a quantile of
+    integers is a float, of decimals a decimal with as many digits as it takes."""
+    x, value = aggregate.args[0], found[0]
+    if x.kind == "date":
+        return datetime.date.fromordinal(_EPOCH.toordinal() + value).isoformat()
+    if x.kind == "timestamp":
+        moment = datetime.datetime(_EPOCH.year, 1, 1) + datetime.timedelta(microseconds=value)
+        return moment.isoformat(sep=" ")
+    if x.kind == "string":
+        return sorted(map(str, domain_of(x) or ()))[value]
+    if aggregate.function != "quantile_cont":
+        return bool(value) if x.kind == "bool" else Exact(value, x.scale, x.kind == "decimal")
+    fraction = aggregate.args[1]
+    place = Fraction(int(fraction.value or 0), 10**fraction.scale) * (count - 1)
+    exact = value + (found[-1] - value) * (place - math.floor(place))
+    if x.kind != "decimal":
+        return float(exact)
+    scale = x.scale
+    while exact.denominator != 1:
+        exact, scale = exact * 10, scale + 1
+    return Exact(int(exact), scale, True)
+
+
 def _root(value: Fraction) -> float:
     return math.sqrt(value)
 
 
-def evaluate(post: Post, aggregates: Sequence[Number], keys: Sequence[Cell]) -> Number | Cell:
+def evaluate(post: Post, aggregates: Sequence[Number | Cell], keys: Sequence[Cell]) -> Number | Cell:
     """One column of one row. Arithmetic with NULL, and division by zero, give NULL."""
     if post.op == "key":
         return keys[post.value]

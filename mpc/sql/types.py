@@ -1,4 +1,4 @@
-"""The values a plan is made of: typed expressions of single owners, the query, and the frozen plan.
+"""The values a plan is made of: the query over typed expressions (`mpc.sql.expr`), and the frozen plan.
 
 Everything here is a frozen value that both sides derive from public inputs alone, so that two plans of one statement
 are equal byte for byte (`Plan.canonical`).
@@ -7,11 +7,10 @@ are equal byte for byte (`Plan.canonical`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
+from mpc.sql.expr import COMPARISONS, Expr, Kind, columns_of, never_null, owners
 from party.catalogue import Catalogue
 from party.request import Opening, Request, Use
 
@@ -21,6 +20,7 @@ __all__ = [
     "Call",
     "Condition",
     "Context",
+    "Distinct",
     "Expr",
     "Factor",
     "Feature",
@@ -30,6 +30,7 @@ __all__ = [
     "Opened",
     "Order",
     "Output",
+    "Pick",
     "Plan",
     "Post",
     "Quantity",
@@ -41,8 +42,6 @@ __all__ = [
     "never_null",
     "owners",
 ]
-
-Kind = Literal["integer", "decimal", "float", "string", "bool", "date", "timestamp", "null"]
 
 
 @dataclass(frozen=True)
@@ -67,86 +66,9 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Expr:
-    """One expression over a row, typed. Numbers are integers in units of 10**-scale within [low, high] where known."""
-
-    op: str
-    kind: Kind
-    args: tuple[Expr, ...] = ()
-    value: str | int | bool | None = None
-    owner: str | None = None
-    scale: int = 0
-    low: int | None = None
-    high: int | None = None
-
-    @property
-    def most(self) -> int | None:
-        """The largest magnitude it can take, None when nothing is known."""
-        return None if self.low is None or self.high is None else max(abs(self.low), abs(self.high))
-
-    @cached_property
-    def size(self) -> int:
-        """How large its text would be, in nodes: a short statement may repeat one part of it exponentially often."""
-        if self.op == "column":
-            return 1  # what is declared of it is not written
-        times = 3 if self.op in ("round", "floor", "ceil") else 1  # as `render` writes them
-        return 1 + times * sum(arg.size for arg in self.args)
-
-    @cached_property
-    def _code(self) -> int:
-        return hash((self.op, self.kind, self.args, self.value, self.owner, self.scale, self.low, self.high))
-
-    def __hash__(self) -> int:
-        """Each expression is walked once, not once for every expression around it."""
-        return self._code
-
-
-COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
-_NULL_IF_AN_ARGUMENT_IS = frozenset(
-    {"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "like", "ilike"}
-    | {*COMPARISONS, "and", "or", "not", "less", "equal", "day", "microsecond", "digest"}
-)
-
-
-def never_null(expr: Expr) -> bool:
-    """Whether a value is there in every row: of columns declared so, and of what is NULL only where an argument is."""
-    if expr.op == "column":
-        return any(arg.op == "required" for arg in expr.args)
-    if expr.op == "literal":
-        return expr.kind != "null"
-    if expr.op in ("isnull", "istrue", "isfalse"):
-        return True
-    if expr.op == "place":
-        return never_null(expr.args[0])
-    if expr.op == "coalesce":
-        return any(never_null(arg) for arg in expr.args)
-    if expr.op == "case":
-        return all(never_null(arg) for arg in (*expr.args[1:-1:2], expr.args[-1]))
-    return expr.op in _NULL_IF_AN_ARGUMENT_IS and all(never_null(arg) for arg in expr.args)
-
-
-def owners(expr: Expr) -> frozenset[str]:
-    """The parties whose columns an expression reads."""
-    mine = frozenset() if expr.owner is None else frozenset({expr.owner})
-    return mine.union(*(owners(arg) for arg in expr.args))
-
-
-def columns_of(expr: Expr, use: str) -> Iterator[tuple[str, str, str]]:
-    """Every column an expression reads: (owner, column, use). Conditions count as `filter`, whatever they stand in, and
-    what is compared with the other party's columns as `compare`."""
-    if expr.op == "column" and expr.owner is not None:
-        yield expr.owner, str(expr.value), use
-    if expr.op in COMPARISONS and len(owners(expr)) > 1:
-        use = "compare"
-    for place, arg in enumerate(expr.args):
-        condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
-        inner = "filter" if condition or (arg.kind == "bool" and arg.op != "column" and use == "aggregate") else use
-        yield from columns_of(arg, inner)
-
-
-@dataclass(frozen=True)
 class Aggregate:
-    """One aggregate call: count, sum, avg, var_samp, var_pop, stddev_samp, stddev_pop, covar_samp, covar_pop, corr."""
+    """One aggregate call: count, count_distinct, sum, avg, var_samp, var_pop, stddev_samp, stddev_pop, covar_samp,
+    covar_pop, corr, regr_slope, regr_intercept, regr_r2, min, max, quantile_cont, quantile_disc (x, fraction)."""
 
     function: str
     args: tuple[Expr, ...] = ()
@@ -253,7 +175,9 @@ class Query:
     limit: tuple[int, int] | None = None
 
 
-Factor = tuple[str, int]  # v value or 0, n is not NULL, t true, f false, of a source; j our share, of a joint bit
+# v value or 0, n is not NULL, t true, f false, of a source; j our share, of a joint bit; u, last, 1 at the first row of
+# each value of a source among those that the other factors leave
+Factor = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -316,6 +240,41 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Pick:
+    """An order statistic in each cell: of a source of `owner`, in [low, low + 2**bits), the least v with
+    times * (rows of x <= v) >= share * rows + plus, condition being these three.
+
+    terms: (coefficient, feature of party 0, feature of party 1), the weight of the entering rows; rows: their quantity.
+    bound: of the condition's magnitude. In cells where a gate is small the value means nothing.
+    """
+
+    what: str
+    owner: int
+    source: int
+    low: int
+    bits: int
+    terms: tuple[tuple[int, int, int], ...]
+    rows: int
+    condition: tuple[int, int, int]
+    gates: tuple[int, ...]
+    bound: int
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """How many values of a source of `owner` occur among the rows of a weight: added to a quantity that is 0 so far.
+
+    values: how many there may be, None where only the owner knows.
+    """
+
+    quantity: int
+    owner: int
+    source: int
+    terms: tuple[tuple[int, int, int], ...]
+    values: int | None
+
+
+@dataclass(frozen=True)
 class Call:
     """One lattice product: `owner` uploads these features (each times its groups), the other multiplies its own."""
 
@@ -333,7 +292,8 @@ class Plan:
     are the numbers in `opened` of aggregate a: entering rows, then sums. opened[0] is the rows of each cell if grouped.
     keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them. having: which
     groups are shown, and limit how many, decided on shares. order: of the answer's rows, at its receiver. tests: of
-    columns of both parties; each of `joints` is a shared bit a row, that all of these tests hold.
+    columns of both parties; each of `joints` is a shared bit a row, that all of these tests hold. Values of picks count
+    on behind `opened`.
     """
 
     name: str
@@ -361,6 +321,8 @@ class Plan:
     limit: Limit | None = None
     tests: tuple[Test, ...] = ()
     joints: tuple[tuple[int, ...], ...] = ()
+    picks: tuple[Pick, ...] = ()
+    distincts: tuple[Distinct, ...] = ()
 
     @property
     def local(self) -> dict[str, str]:

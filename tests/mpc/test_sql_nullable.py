@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -106,7 +107,7 @@ def telcos_step(select: str) -> None:
     columns = evaluate(broken, made.local["telco"], TABLE)
     groups(made, 1, columns, 100)
     for one in made.features[1]:
-        feature(one, made.sources[1], columns, 100)
+        feature(one, made.sources[1], columns, [], np.zeros(100, dtype=np.int64))
 
 
 @pytest.mark.parametrize(
