@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -83,6 +82,8 @@ def _unused(stem: str, taken: set[str]) -> str:
 
 
 def _run(table: pa.Table, sql: str, name: str, memory: str) -> pa.Table:
+    import duckdb  # a party that shows its catalogue needs none
+
     kind, text = "", ""
     try:
         with duckdb.connect(":memory:", config=LOCKED | {"memory_limit": memory}) as connection:

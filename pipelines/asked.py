@@ -6,14 +6,17 @@ Both sides call this by themselves and get the same, or the agreement fails.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import psi
-import vfl
 from mpc import sql, statistics
 from party.catalogue import Catalogue, Table
 from party.errors import UsageError
 from party.request import Request
 from pipelines.job import Analysis, Job
+
+if TYPE_CHECKING:
+    import vfl
 
 __all__ = [
     "check_tables",
@@ -100,6 +103,8 @@ def work(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Wor
 
 def train_spec(job: Job) -> vfl.TrainSpec:
     """The job's `train` in the words of vfl."""
+    import vfl  # a query trains nothing, and starts sooner without it
+
     if job.train is None:
         raise UsageError("this job trains nothing")
     party, _, column = job.train.label.partition(".")
@@ -163,6 +168,8 @@ def request(job: Job, catalogues: Catalogues) -> Request:
     for item in job.analyse:
         found |= _plan(job, item, catalogues, rows).request
     if job.train is not None:
+        import vfl
+
         spec = train_spec(job)
         spec.check()
         found |= vfl.request(spec, job.score.receiver if job.score else None)
@@ -212,5 +219,7 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
         told = " and ".join(item.to)
         lines += [f"{item.name} (to {told}): {line}" for line in _plan(job, item, catalogues, rows).explain()]
     if job.train is not None:
+        import vfl
+
         lines += list(vfl.plan(train_spec(job), rows, job.score.receiver if job.score else None).lines)
     return lines

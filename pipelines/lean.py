@@ -1,16 +1,23 @@
-"""Processes of our own load no pandas: pyarrow would import it, for its own convenience, at the first array it makes.
+"""What our processes load, and when.
+
+Processes of our own load no pandas: pyarrow would import it, for its own convenience, at the first array it makes.
 
 That costs 0.3 s and 40 MB a process, and nothing here needs it. Only the edges of a process call this, never a library
 function: who uses `pipelines.Party` gets `.to_pandas()` as ever.
+
+While a command waits for the peer's worker to start it loads what the run will need.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
 
-__all__ = ["refuse_pandas"]
+__all__ = ["load_meanwhile", "refuse_pandas"]
 
 
 class _Refusal:
@@ -26,3 +33,14 @@ class _Refusal:
 def refuse_pandas() -> None:
     """From here on `import pandas` fails in this process, as if it were not installed."""
     sys.meta_path.insert(0, _Refusal())
+
+
+def load_meanwhile(*names: str) -> None:
+    """Import these modules in a thread; whoever imports one of them meanwhile waits for it, and sees its error."""
+
+    def load() -> None:
+        for name in names:
+            with suppress(Exception):  # whoever needs it meets the same error where it can be told
+                importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True).start()

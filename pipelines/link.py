@@ -21,7 +21,6 @@ from party.home import Home
 from party.ledger import Ledger
 from party.message import Bytes, Message, Text
 from party.yamlfile import nearest
-from pipelines.results import kernels, printable
 from pipelines.tables import catalogue, keep_catalogue
 
 __all__ = ["Command", "Link", "Probe", "Reply", "answer", "dial"]
@@ -105,6 +104,8 @@ class Link:
 
     def facts(self) -> dict[str, Any]:
         """What the peer says of itself, for `tally check`."""
+        from pipelines.results import printable
+
         self.channel.send(Command("facts"))
         try:
             found = json.loads(self.channel.recv(Reply).body)
@@ -170,6 +171,8 @@ def _stamps(home: Home) -> tuple[int, ...]:
 
 def our_facts() -> dict[str, Any]:
     """Version, clock and kernels of this side."""
+    from pipelines.results import kernels
+
     return {"version": version("tallystick"), "clock": time.time(), "kernels": kernels()}
 
 

@@ -6,7 +6,6 @@ import json
 from dataclasses import astuple
 from typing import Any
 
-import vfl
 from kernels import curve25519, digest, native, ntt
 from pipelines.live import Live
 
@@ -79,6 +78,8 @@ def _model(live: Live) -> dict[str, Any] | None:
     kept = live.state.get_json("model")
     if kept is None:
         return None
+    import vfl
+
     half = vfl.ModelHalf.from_json(kept["half"])
     return {
         "id": kept["id"],

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 
 import psi
-import vfl
 from connectors import Receipt, Sink, evaluate, open_sink
 from mpc import sql, statistics
 from party.catalogue import Catalogue, Table
@@ -26,7 +25,6 @@ from pipelines import alignments, asked, prepared
 from pipelines.job import Analysis
 from pipelines.live import Live
 from pipelines.tables import identifiers, open_table, read_aligned, table_spec
-from vfl import prepare
 
 __all__ = ["STAGES", "align", "analyse", "score", "train"]
 
@@ -150,6 +148,8 @@ def train(live: Live) -> None:
     """Train our half of the model together with the peer."""
     if "train" in live.done:
         return
+    import vfl
+
     spec = asked.train_spec(live.job)
     names = list(spec.features[live.us])
     if spec.label_holder == live.us:
@@ -183,6 +183,9 @@ def score(live: Live) -> None:
     """Open a score for every aligned row of the receiver's to it, who writes it where the job or its home says."""
     if live.job.score is None or "score" in live.done:
         return
+    import vfl
+    from vfl import prepare
+
     kept = live.state.get_json("model")
     if kept is None:
         raise InternalError("the model of this run is gone from its folder", hint="run again with --new")
@@ -203,6 +206,8 @@ def score(live: Live) -> None:
 
 
 def _score_table(live: Live, scores: np.ndarray) -> pa.Table:
+    from vfl import prepare
+
     alignment, job = _aligned(live), live.job
     if job.train is None:
         raise InternalError("a job that scores without training")

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,9 @@ from party.files import TableSpec
 from party.home import Home, replace_file
 from party.policy import visible
 from party.yamlfile import nearest
-from psi import Identifiers, KeyColumn, from_scan
+
+if TYPE_CHECKING:
+    from psi import Identifiers, KeyColumn
 
 __all__ = [
     "catalogue",
@@ -71,6 +74,8 @@ def identifiers(home: Home, shown: Table, duplicates: str | None) -> list[Identi
 
     `duplicates`: what the job says of repeated keys; None: as party.yaml says.
     """
+    from psi import KeyColumn, from_scan  # a catalogue is shown without it
+
     spec, source = table_spec(home, shown.name), open_table(home, shown.name)
 
     def scan(columns: list[KeyColumn]) -> Callable[[], Iterable[pa.RecordBatch]]:

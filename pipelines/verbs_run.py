@@ -13,10 +13,13 @@ from typing import Any
 from party.errors import InternalError, UsageError
 from party.home import Home
 from pipelines.job import Align, Analysis, Job
+from pipelines.lean import load_meanwhile
 from pipelines.progress import Progress, progress_text
 from pipelines.runs import RunState, find_resumable, list_runs, new_run_id
 
 __all__ = ["cancel", "plan", "query", "query_stdin", "report", "run", "runs", "show"]
+
+_OF_A_RUN = ("pipelines.execute", "duckdb")  # a query needs them once the peer has answered
 
 
 def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
@@ -189,6 +192,7 @@ def query(path: Path, peer: str, sql: str, output: Path | None, realign: bool) -
     """`tally query`: one statement."""
     from pipelines.link import dial
 
+    load_meanwhile(*_OF_A_RUN)
     home = Home.open(path)
     sink = _output(output)
     query_job(home, peer, sql)
@@ -221,6 +225,7 @@ def query_stdin(path: Path, peer: str, realign: bool) -> None:
     from pipelines.link import dial
     from pipelines.statements import split_statements
 
+    load_meanwhile(*_OF_A_RUN)
     home = Home.open(path)
     statements = split_statements(sys.stdin.read())
     if not statements:

@@ -16,7 +16,7 @@ from pathlib import Path
 from party.errors import PeerError, TallyError
 from party.home import Home
 from party.service import die_with_parent
-from pipelines import execute, lean, link
+from pipelines import lean, link
 from pipelines.progress import Progress
 
 __all__ = ["main"]
@@ -25,6 +25,8 @@ __all__ = ["main"]
 def serve_connection(home: Home, sock: socket.socket) -> None:
     """Until the peer closes or something breaks."""
     with link.answer(home, sock) as found:
+        from pipelines import execute  # only once we know who it is: a stranger is not worth the time
+
         while True:
             verb = found.channel.recv(link.Command).verb
             if verb == "run":
