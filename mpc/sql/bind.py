@@ -108,6 +108,9 @@ def comparable(left: Expr, right: Expr, node: exp.Expression) -> tuple[Expr, Exp
         if one.kind in ("date", "timestamp") and other.op == "literal" and other.kind == "string":
             text = _moment(str(other.value), one.kind, node)
             return (one, text) if one is left else (text, one)
+        if one.kind == "timestamp" and other.op == "literal" and other.kind == "date":
+            midnight = _moment(str(other.value), "timestamp", node)
+            return (one, midnight) if one is left else (midnight, one)
     if left.kind == "float" or right.kind == "float":
         for side in (left, right):
             if side.kind != "float" and not (side.op == "literal" and numbers.numeric(side)):
