@@ -212,7 +212,7 @@ class Builder:
             if op == "j":
                 factors.append((op, self.joint(expr)))
                 continue
-            numeric = expr.kind in ("integer", "decimal")
+            numeric = expr.kind in ("integer", "decimal") and expr.most is not None and expr.most < 2**63
             use = "truth" if op in "tf" or expr.kind == "bool" else "value" if numeric else "present"
             factors.append((op, self.source(owner, use, expr)))
         factors += [("v", self.source(owner, "value", expr)) for expr in side.values]

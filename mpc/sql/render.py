@@ -85,7 +85,9 @@ def _column(expr: Expr) -> str:
             raise UsageError(
                 f"column {expr.value} has too many digits", hint="declare decimal(p,s) with p + s at most 37"
             )
-        exact, power = f"DECIMAL({precision},{expr.scale})", f"DECIMAL({expr.scale + 1},0)"
+        # DuckDB multiplies in 64 bits when both factors have at most 18 digits, however many their product has
+        digits = precision if precision + expr.scale + 1 <= 18 else max(precision, 19)
+        exact, power = f"DECIMAL({digits},{expr.scale})", f"DECIMAL({expr.scale + 1},0)"
         units = f"CAST({name} AS {exact}) * CAST({10**expr.scale} AS {power})"
         return f"CAST({units} AS {'HUGEINT' if precision > 18 else 'BIGINT'})"
     return name

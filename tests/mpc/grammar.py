@@ -1,0 +1,295 @@
+"""Random joint statements, each with what an exact oracle needs: how DuckDB gives the rows, and how large a sum may be.
+
+Every number carries the interval that its columns' declared ranges give it, in units of 10**-scale, worked out here
+and not by the planner. So a test can tell a refusal that is due (a bound over 64 bits) from one that is not. Averages,
+spreads and correlations are worked out in fractions from DuckDB's lists of values, because its own are rounded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from hypothesis import strategies as st
+
+__all__ = ["JOIN", "Aggregate", "Number", "Statement", "exact", "statements"]
+
+JOIN = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
+WIDE = 2**62 - 1
+DIGITS = 10**18 - 1
+
+
+@dataclass(frozen=True)
+class Number:
+    """SQL of a number, its bounds in units of 10**-scale, and the largest magnitude of anything it is made of."""
+
+    sql: str
+    low: int
+    high: int
+    scale: int = 0
+    part: int = 0
+
+    @property
+    def most(self) -> int:
+        return max(abs(self.low), abs(self.high))
+
+    @property
+    def largest(self) -> int:
+        return max(self.most, self.part)
+
+    def at(self, scale: int) -> tuple[int, int]:
+        return self.low * 10 ** (scale - self.scale), self.high * 10 ** (scale - self.scale)
+
+
+def _sum(op: str, a: Number, b: Number) -> Number:
+    scale = max(a.scale, b.scale)
+    (low, high), (least, most) = a.at(scale), b.at(scale)
+    ends = (low + least, high + most) if op == "+" else (low - most, high - least)
+    part = max(a.part, b.part, *(abs(end) for end in (low, high, least, most)))
+    return Number(f"({a.sql} {op} {b.sql})", *ends, scale, part)
+
+
+def _product(a: Number, b: Number) -> Number:
+    corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
+    return Number(f"({a.sql} * {b.sql})", min(corners), max(corners), a.scale + b.scale, max(a.largest, b.largest))
+
+
+def _either(sql: str, *arms: Number) -> Number:
+    scale = max(arm.scale for arm in arms)
+    ends = [end for arm in arms for end in arm.at(scale)]
+    return Number(sql, min(ends), max(ends), scale, max(*(abs(end) for end in ends), *(arm.part for arm in arms)))
+
+
+LEAVES = {
+    "b": (
+        Number("b.age", 18, 99), Number("b.income", 0, 10**6), Number("b.balance", -(10**8), 10**9, 2),
+        Number("b.wide", -WIDE, WIDE), Number("b.big", -DIGITS, DIGITS, 2), Number("b.debt", -(10**6), 0),
+    ),
+    "t": (
+        Number("t.late", 0, 12), Number("t.minutes", 0, 10**5), Number("t.bill", 1 - 10**8, 10**8 - 1, 2),
+        Number("t.huge", -(2**61), 2**61), Number("t.cents", -DIGITS, DIGITS, 4), Number("t.shift", -7, 7),
+    ),
+}  # fmt: skip
+TESTS = {
+    "b": (
+        "b.age > 50", "b.region = 'north'", "b.region IN ('east', 'south')", "b.balance IS NULL", "b.defaulted",
+        "b.balance BETWEEN 0 AND 4000000", "b.branch LIKE '%a%'", "b.opened < DATE '2021-01-01'", "b.income % 3 = 1",
+        "NOT b.defaulted", "b.score > 0.5", "b.region IS NOT NULL", f"b.wide = {-WIDE}", f"b.free > {-(2**62)}",
+        f"b.free IN ({2**62}, {-(2**62)}, 0)", "b.big < -0.01", "b.wide <> 0", "b.debt <= b.age",
+    ),
+    "t": (
+        "t.late > 6", "t.plan = 'pro'", "t.plan NOT IN ('basic', 'x')", "t.minutes IS NULL", "t.prepaid", "t.bill < 0",
+        "upper(t.plan) LIKE 'P%'", "t.prepaid IS NOT TRUE", "coalesce(t.minutes, 0) < 50000", "t.cents = 0",
+        f"t.huge = {2**61}", f"t.huge BETWEEN {-(2**61)} AND -1", "abs(t.shift) = 7", "t.cents > 99999999999999.9998",
+    ),
+    "across": (
+        "b.age > t.late", "b.debt = t.shift", "b.balance <= t.bill", "b.defaulted = t.prepaid",
+        "b.income <> t.minutes", "b.age - 90 < t.shift",
+    ),
+}  # fmt: skip
+# keys and the most groups they make; None: their owner alone knows how many
+KEYS = {
+    "b.region": 5, "b.defaulted": 3, "t.plan": None, "t.late // 5": 3, "t.prepaid": 3, "length(b.branch)": None,
+    "CASE WHEN b.age > 50 THEN 1 END": 2, "b.wide > 0": 3, "t.shift": 16,
+}  # fmt: skip
+
+own_tests = st.sampled_from(TESTS["b"] + TESTS["t"])
+
+
+def _combined(tests: st.SearchStrategy[str], leaves: int) -> st.SearchStrategy[str]:
+    return st.recursive(
+        tests,
+        lambda inner: st.one_of(
+            st.tuples(inner, st.sampled_from(("AND", "OR")), inner).map(lambda p: f"({p[0]} {p[1]} {p[2]})"),
+            inner.map(lambda part: f"(NOT {part})"),
+        ),
+        max_leaves=leaves,
+    )
+
+
+conditions = st.one_of(_combined(own_tests, 3), st.sampled_from(TESTS["across"]))
+
+
+@st.composite
+def _of_one(draw: st.DrawFn, side: str) -> Number:
+    """A number of one owner's columns."""
+    leaf = draw(st.sampled_from(LEAVES[side]))
+    form = draw(st.integers(0, 8))
+    if form == 1:
+        return Number(f"abs({leaf.sql})", 0, leaf.most, leaf.scale)
+    if form == 2:
+        return _sum(draw(st.sampled_from("+-")), leaf, Number("3", 3, 3))
+    if form == 3:
+        return _either(f"coalesce({leaf.sql}, 7)", leaf, Number("7", 7, 7))
+    if form == 4 and leaf.scale == 0:
+        return Number(f"({leaf.sql} // 7)", -(leaf.most // 7), leaf.most // 7)
+    if form == 5:
+        other, test = draw(st.sampled_from(LEAVES[side])), draw(st.sampled_from(TESTS[side]))
+        return _either(f"CASE WHEN {test} THEN {leaf.sql} ELSE {other.sql} END", leaf, other)
+    if form == 6:
+        return Number(f"nullif({leaf.sql}, 12)", leaf.low, leaf.high, leaf.scale)
+    if form == 7:
+        return Number(f"(-{leaf.sql})", -leaf.high, -leaf.low, leaf.scale)
+    return leaf
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Number:
+    """A number of one owner's columns or of both."""
+    ours, theirs = draw(_of_one("b")), draw(_of_one("t"))
+    form = draw(st.sampled_from(("b", "t", "t", "b", "+", "-", "*", "case")))
+    if form in ("b", "t"):
+        return ours if form == "b" else theirs
+    if form in ("+", "-"):
+        return _sum(form, ours, theirs)
+    if form == "*":
+        small = st.sampled_from((LEAVES["b"][0], LEAVES["b"][5], LEAVES["t"][0], LEAVES["t"][5]))
+        one = draw(small)
+        return _product(one, theirs if one.sql.startswith("b.") else ours)
+    return _either(f"CASE WHEN {draw(own_tests)} THEN {ours.sql} ELSE {theirs.sql} END", ours, theirs)
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One aggregate: its SQL, DuckDB's text for an exact oracle, and how that becomes the answer."""
+
+    sql: str
+    oracle: str
+    function: str
+    args: tuple[Number, ...]
+
+    def may_be_refused(self, rows: int) -> bool:
+        """Whether one of its sums may need more than 64 bits, or one of its parts more than 62."""
+        rows = max(rows, 1)
+        if not self.args or self.function == "count":
+            return False
+        bounds = [rows * arg.most for arg in self.args]
+        if self.function not in ("sum", "avg"):
+            bounds += [rows * a.most * b.most for a in self.args for b in self.args]
+        return max(bounds) >= 2**63 or max(arg.largest for arg in self.args) >= 2**62
+
+
+@st.composite
+def aggregates(draw: st.DrawFn) -> Aggregate:
+    function = draw(
+        st.sampled_from(
+            (
+                "count",
+                "sum",
+                "sum",
+                "sum",
+                "avg",
+                "var_samp",
+                "var_pop",
+                "stddev_pop",
+                "covar_samp",
+                "covar_pop",
+                "corr",
+            )
+        )
+    )
+    if function == "count" and draw(st.booleans()):
+        args: tuple[Number, ...] = ()
+    elif function in ("covar_samp", "covar_pop", "corr"):
+        args = (draw(st.one_of(_of_one("b"), _of_one("t"))), draw(_of_one("t")))
+    else:
+        args = (draw(numbers()),)
+    condition = draw(st.one_of(st.none(), st.none(), conditions))
+    over = f" FILTER (WHERE {condition})" if condition else ""
+    sql = f"{function.upper()}({', '.join(arg.sql for arg in args) or '*'}){over}"
+    if function in ("count", "sum"):
+        wide = "HUGEINT" if all(arg.scale == 0 for arg in args) else "DECIMAL(24,0)"  # a row may need more than 64 bits
+        return Aggregate(sql, re.sub(r"[bt]\.(wide|huge)", rf"CAST(\g<0> AS {wide})", sql), function, args)
+    pair = args if len(args) == 2 else args * 2
+    present = " AND ".join(f"({arg.sql}) IS NOT NULL" for arg in args)
+    where = f"({condition}) AND {present}" if condition else present
+    listed = f"LIST([CAST({pair[0].sql} AS DECIMAL(38,6)), CAST({pair[1].sql} AS DECIMAL(38,6))])"
+    return Aggregate(sql, f"{listed} FILTER (WHERE {where})", function, args)
+
+
+def exact(function: str, value: Any) -> Any:
+    """The answer from what DuckDB gave for `Aggregate.oracle`: counts and sums as they are, the rest in fractions."""
+    if function in ("count", "sum"):
+        return value
+    pairs: Sequence[Sequence[Decimal]] = value or ()
+    n = len(pairs)
+    xs, ys = ([Fraction(pair[place]) for pair in pairs] for place in (0, 1))
+    if n == 0 or (n < 2 and function.endswith("samp")):
+        return None
+    if function == "avg":
+        return float(sum(xs) / n)
+    spread = [
+        n * sum(a * b for a, b in zip(u, v, strict=True)) - sum(u) * sum(v) for u, v in ((xs, ys), (xs, xs), (ys, ys))
+    ]
+    if function == "corr":
+        if spread[1] * spread[2] == 0:
+            return None
+        return math.copysign(math.sqrt(spread[0] ** 2 / (spread[1] * spread[2])), spread[0]) if spread[0] else 0.0
+    found = spread[0] / (n * (n - 1) if function.endswith("samp") else n * n)
+    return math.sqrt(found) if function.startswith("stddev") else float(found)
+
+
+group_numbers = st.sampled_from(
+    (
+        "COUNT(*)",
+        "COUNT(t.minutes)",
+        "SUM(t.late)",
+        "SUM(b.balance * t.late)",
+        "SUM(b.balance)",
+        "COUNT(b.income) * 3 - 1",
+    )
+)
+group_tests = st.one_of(
+    st.tuples(group_numbers, st.sampled_from(("<", "<=", "=", "<>", ">=", ">")), st.one_of(
+        group_numbers, st.integers(-10, 200).map(str), st.sampled_from(("-0.5", "100.25", "99999999.99")),
+    )).map(" ".join),
+    st.tuples(st.sampled_from(("AVG(b.age)", "AVG(t.bill)", "SUM(t.late) / COUNT(b.region)")), st.sampled_from("<>"),
+              st.sampled_from(("57.0625", "3.33", "-12.5"))).map(" ".join),
+    group_numbers.map(lambda text: f"{text} IS NOT NULL"),
+    st.tuples(group_numbers, st.integers(-5, 3), st.integers(3, 99)).map(lambda p: f"{p[0]} BETWEEN {p[1]} AND {p[2]}"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement, the same for the oracle, and its aggregates by their column."""
+
+    sql: str
+    oracle: str
+    aggregates: dict[str, Aggregate]
+    ordered: bool = False
+
+
+@st.composite
+def statements(draw: st.DrawFn) -> Statement:
+    """SELECT keys, aggregates, WHERE, GROUP BY, HAVING, ORDER BY, LIMIT."""
+    keys = draw(st.lists(st.sampled_from(sorted(KEYS)), max_size=2, unique=True))
+    chosen = {f"a{place}": found for place, found in enumerate(draw(st.lists(aggregates(), min_size=1, max_size=2)))}
+    where = draw(st.one_of(st.none(), conditions))
+    having = draw(st.one_of(st.none(), _combined(group_tests, 3))) if keys else None
+    sizes = [KEYS[key] for key in keys]
+    ordered = bool(keys) and draw(st.integers(0, 3)) == 0
+    tail = f" {JOIN}" + (f" WHERE {where}" if where else "")
+    tail += f" GROUP BY {', '.join(keys)}" if keys else ""
+    tail += f" HAVING {having}" if having else ""
+    if ordered:
+        tail += " ORDER BY " + ", ".join(
+            f"{place + 1}{draw(st.sampled_from(('', ' DESC', ' NULLS FIRST')))}" for place in range(len(keys))
+        )
+        if None not in sizes and math.prod(size or 1 for size in sizes) <= 32:
+            tail += draw(st.sampled_from(("", " LIMIT 2", " LIMIT 3 OFFSET 1")))
+    listed = [f"{key} AS k{place}" for place, key in enumerate(keys)]
+    sql, oracle = (
+        "SELECT " + ", ".join(listed + [f"{text} AS {name}" for name, text in some.items()]) + tail
+        for some in (
+            {name: found.sql for name, found in chosen.items()},
+            {name: found.oracle for name, found in chosen.items()},
+        )
+    )
+    # a quotient by 0 is NULL, as docs/reference/sql.md says; DuckDB calls it infinity
+    return Statement(sql, oracle.replace("/ COUNT(b.region)", "/ NULLIF(COUNT(b.region), 0)"), chosen, ordered)
