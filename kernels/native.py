@@ -4,7 +4,8 @@ A library is built by the installation when a compiler is there (`kernels/_NAME*
 Python in it) and called through ctypes, which releases the interpreter lock. Without it the numpy twins answer,
 never silently: `active()` goes into a run's manifest and into `tally check`.
 
-TALLYSTICK_KERNELS=numpy switches every library off (tests, and a way out on a machine where one misbehaves).
+TALLYSTICK_KERNELS=numpy switches every library off (tests, and a way out on a machine where one misbehaves);
+TALLYSTICK_KERNELS=portable or avx2 leaves the transforms' variants up to that one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sysconfig
 from functools import cache
 from pathlib import Path
 
-__all__ = ["active", "library"]
+__all__ = ["active", "allowed", "library"]
 
 _FOLDER = Path(__file__).parent
 _SUFFIXES = tuple(dict.fromkeys((sysconfig.get_config_var("EXT_SUFFIX") or ".so", ".abi3.so", ".so")))
@@ -39,6 +40,12 @@ def load(name: str, folder: Path) -> ctypes.CDLL | None:
             except OSError:
                 continue
     return None
+
+
+def allowed(variants: tuple[str, ...]) -> tuple[str, ...]:
+    """Of variants, slowest first, those up to the one that TALLYSTICK_KERNELS names; all if it names none of them."""
+    most = os.environ.get("TALLYSTICK_KERNELS", "").lower()
+    return variants[: variants.index(most) + 1] if most in variants else variants
 
 
 def active(name: str, variant: str | None) -> str:

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from kernels import native, ntt
+from kernels import native, ntt, ntt_native
+
+
+def _forget() -> None:
+    for cached in (native.library, ntt.variants, ntt.basis, ntt_native.built):
+        cached.cache_clear()
 
 
 def test_absent_and_broken_libraries_count_as_none(tmp_path: Path) -> None:
@@ -17,9 +22,7 @@ def test_absent_and_broken_libraries_count_as_none(tmp_path: Path) -> None:
 
 def test_the_environment_switches_libraries_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TALLYSTICK_KERNELS", "numpy")
-    native.library.cache_clear()
-    ntt.variants.cache_clear()
-    ntt.basis.cache_clear()
+    _forget()
     try:
         assert native.library("ntt") is None
         assert ntt.basis((114689,)).variant is None
@@ -27,19 +30,29 @@ def test_the_environment_switches_libraries_off(monkeypatch: pytest.MonkeyPatch)
             ntt.Native((114689,), "portable")
     finally:
         monkeypatch.undo()
-        native.library.cache_clear()
-        ntt.variants.cache_clear()
-        ntt.basis.cache_clear()
+        _forget()
+
+
+@pytest.mark.parametrize("variant", ntt_native.built())
+def test_the_environment_names_the_fastest_variant_allowed(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYSTICK_KERNELS", variant)
+    _forget()
+    try:
+        assert ntt.basis((114689,)).variant == variant
+        assert ntt.variants()[-1] == variant
+    finally:
+        monkeypatch.undo()
+        _forget()
 
 
 def test_a_library_of_another_layout_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ntt, "_LAYOUT", ntt._LAYOUT + 8)
-    ntt.variants.cache_clear()
+    monkeypatch.setattr(ntt_native, "_LAYOUT", ntt_native._LAYOUT + 8)
+    _forget()
     try:
         assert ntt.variants() == ()
     finally:
         monkeypatch.undo()
-        ntt.variants.cache_clear()
+        _forget()
 
 
 def test_the_active_kernel_is_named() -> None:

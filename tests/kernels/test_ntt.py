@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels import ntt
+from kernels import ntt, ntt_native, ntt_reference
 
 WIDE = (0x3FFFFFFFFC001, 0x3FFFFFFFCC001, 0x3FFFFFFEF4001, 0x3FFFFFFE94001)
 TRAIN = (0xFFFFFDC001, 0xFFFFF4C001, 0xFFFFF3C001)
 SETS = [WIDE, TRAIN, (114689,)]
 N = ntt.N
-needs_library = pytest.mark.skipif(not ntt.variants(), reason="kernels/_ntt*.so is not built")
+needs_library = pytest.mark.skipif(not ntt_native.built(), reason="kernels/_ntt*.so is not built")
 
 
 def _schoolbook(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def _inputs(primes: tuple[int, ...]) -> list[np.ndarray]:
 def _climbing(primes: tuple[int, ...]) -> np.ndarray:
     """Each of the 13 products on the way to place 0 is (p - 1)/2: lazy sums there reach 7 p, the most there can be."""
     x = np.zeros((len(primes), N), dtype=np.uint64)
-    for row, table in zip(x, (ntt._tables(p) for p in primes), strict=True):
+    for row, table in zip(x, (ntt_reference.tables(p) for p in primes), strict=True):
         row[0] = table.p // 2
         for layer in range(13):
             row[N >> (layer + 1)] = table.p // 2 * pow(int(table.root[1 << layer]), -1, table.p) % table.p
@@ -79,7 +79,7 @@ def test_twin_inverse_undoes_forward(primes: tuple[int, ...]) -> None:
 
 
 @needs_library
-@pytest.mark.parametrize("variant", ntt.variants())
+@pytest.mark.parametrize("variant", ntt_native.built())
 @pytest.mark.parametrize("primes", SETS)
 def test_kernel_equals_twin(primes: tuple[int, ...], variant: str) -> None:
     twin, kernel = ntt.Basis(primes), ntt.Native(primes, variant)
@@ -98,15 +98,81 @@ def test_kernel_equals_twin(primes: tuple[int, ...], variant: str) -> None:
             assert np.array_equal(kernel.dot(one, other), twin.dot(one, other))
         assert all(np.array_equal(f, s) for f, s in zip(kernel.fraction(x), twin.fraction(x), strict=True))
     words = rng.integers(0, 2**64, (2, 1000), dtype=np.uint64)
-    words[:, :2] = [0, 2**64 - 1]
-    factors, offsets = [p - 1 for p in primes], [-(2**63)] * len(primes)
-    assert np.array_equal(kernel.affine(words, factors, offsets), twin.affine(words, factors, offsets))
+    words[:, :6] = [0, 2**64 - 1, 2**63, 2**52, 2**52 - 1, 2**64 - 2**52]
+    for factors in ([p - 1 for p in primes], [1] * len(primes), [0] * len(primes), [p // 2 for p in primes]):
+        offsets = [-(2**63)] * len(primes)
+        for some in (words, words[:, :1], words[0, :13]):  # whole vectors, and what is left
+            assert np.array_equal(kernel.affine(some, factors, offsets), twin.affine(some, factors, offsets))
     assert np.array_equal(kernel.residues(words.view(np.int64)), twin.residues(words.view(np.int64)))
+    for n in (1, 7, 8, 13):
+        some = np.stack([rng.integers(p - 3, p, n, dtype=np.uint64) for p in primes])
+        assert all(np.array_equal(f, s) for f, s in zip(kernel.fraction(some), twin.fraction(some), strict=True))
+
+
+def _kept(ring: ntt.Basis, blocks: list[np.ndarray]) -> np.ndarray:
+    room = ntt.kept(len(ring), len(blocks), blocks[0].shape[0])
+    for place, block in enumerate(blocks):
+        ring.place(room, place, block)
+    return room
+
+
+@pytest.mark.parametrize("variant", [None, *ntt_native.built()])
+@pytest.mark.parametrize("primes", SETS)
+def test_sums_of_kept_columns_equal_products_block_by_block(primes: tuple[int, ...], variant: str | None) -> None:
+    plain = ntt.Basis(primes)
+    ring = plain if variant is None else ntt.Native(primes, variant)
+    rng = np.random.default_rng(5)
+    blocks, k, r, start = 7, 2, 6, 1  # a group of four rows and two more; the column's first block is left out
+    top = np.broadcast_to(plain.column - np.uint64(1), (2, len(primes), N)).copy()
+
+    def values(halves: int) -> np.ndarray:
+        return np.stack([rng.integers(0, p, (halves, N), dtype=np.uint64) for p in primes], axis=1)
+
+    columns = [[top if j else values(2) for _ in range(blocks)] for j in range(k)]
+    rows = [[top[:1] if i < 2 else values(1) for _ in range(blocks - start)] for i in range(r)]
+    first = np.stack([rng.integers(0, p, (k, r), dtype=np.uint64) for p in primes], axis=-1)
+    second = np.broadcast_to(top[0], (k, r, len(primes), N)).copy()
+    wanted_first, wanted = first.copy(), second.copy()
+    for j, column in enumerate(columns):
+        for i, row in enumerate(rows):
+            for x, y in zip(column[start:], row, strict=True):
+                wanted_first[j, i] = (wanted_first[j, i] + plain.dot(x[0], y[0])) % plain.column[:, 0]
+                plain.multiply_add(wanted[j, i], x[1], y[0])
+    kept_rows = np.stack([_kept(ring, row) for row in rows])
+    ring.sums(first, second, [_kept(ring, column) for column in columns], start, kept_rows)
+    assert np.array_equal(second, wanted)
+    assert np.array_equal(first, wanted_first)
+
+
+@needs_library
+@pytest.mark.parametrize("variant", ntt_native.built())
+def test_sums_of_the_most_blocks_do_not_overflow(variant: str) -> None:
+    """p - 1 times p - 1, so 1, as often as one call may add it: Python's integers are the judge."""
+    p = WIDE[0]
+    kernel = ntt.Native((p,), variant)
+    room = np.full((1, N // ntt.LANES, ntt.MOST_BLOCKS, 2, ntt.LANES), p - 1, dtype=np.uint64)
+    row = np.full((1, 1, N // ntt.LANES, ntt.MOST_BLOCKS, 1, ntt.LANES), p - 1, dtype=np.uint64)
+    first, second = np.full((1, 1, 1), p - 1, np.uint64), np.full((1, 1, 1, N), p - 1, np.uint64)
+    kernel.sums(first, second, [room], 0, row)
+    assert first.item() == (N * ntt.MOST_BLOCKS - 1) % p
+    assert (second == ntt.MOST_BLOCKS - 1).all()
+
+
+@needs_library
+def test_a_variant_that_errs_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = ntt_native.built()[0]
+    ntt.self_test.cache_clear()
+    ntt.self_test(variant)
+    monkeypatch.setattr(ntt.Native, "dot", lambda self, a, b: self.multiply(a, b)[:, 0])
+    ntt.self_test.cache_clear()
+    with pytest.raises(RuntimeError, match=f"{variant}.*disagrees"):
+        ntt.self_test(variant)
+    ntt.self_test.cache_clear()
 
 
 @needs_library
 def test_kernel_refuses_shapes_it_would_overrun() -> None:
-    kernel = ntt.Native(TRAIN, ntt.variants()[-1])
+    kernel = ntt.Native(TRAIN, ntt_native.built()[-1])
     for bad in (np.zeros((3, N - 1), np.uint64), np.zeros((2, N), np.uint64), np.zeros((3, N), np.int64)):
         with pytest.raises(ValueError):
             kernel.forward(bad)
@@ -114,6 +180,17 @@ def test_kernel_refuses_shapes_it_would_overrun() -> None:
         kernel.dot(np.zeros((3, N), np.uint64), np.zeros((3, N - 1), np.uint64))
     with pytest.raises(ValueError):
         kernel.multiply(np.zeros((4, 3, N), np.uint64), np.zeros((3, 3, N), np.uint64))
+    with pytest.raises(ValueError):
+        kernel.place(ntt.kept(3, 2, 2), 2, np.zeros((2, 3, N), np.uint64))
+    with pytest.raises(ValueError):
+        kernel.place(ntt.kept(3, 2, 1), 0, np.zeros((2, 3, N), np.uint64))
+    column, rows = ntt.kept(3, 2, 2), np.stack([ntt.kept(3, 2, 1)])
+    first, second = np.zeros((1, 1, 3), np.uint64), np.zeros((1, 1, 3, N), np.uint64)
+    for columns, start in (([column], 1), ([], 0), ([column, ntt.kept(3, 3, 2)], 0), ([column[:, :, :1]], 0)):
+        with pytest.raises(ValueError):
+            kernel.sums(first, second, columns, start, rows)
+    with pytest.raises(ValueError):
+        kernel.sums(first, second[..., :8], [column], 0, rows)
 
 
 @pytest.mark.parametrize("primes", SETS)
@@ -133,7 +210,7 @@ def test_affine_residues_and_fraction_equal_integers(primes: tuple[int, ...]) ->
         assert min((exact - got) % 2**128, (got - exact) % 2**128) <= 2 * len(primes)  # 2^53 with two-word weights
 
 
-@pytest.mark.parametrize("bits", [40, 50])
+@pytest.mark.parametrize("bits", [17, 31, 32, 33, 40, 49, 50, 56])
 def test_packing_returns_and_backends_agree(bits: int) -> None:
     rng = np.random.default_rng(4)
     x = rng.integers(0, 2**bits, 2 * N, dtype=np.uint64)
@@ -143,7 +220,7 @@ def test_packing_returns_and_backends_agree(bits: int) -> None:
     assert data.size == x.size * bits // 8
     assert int.from_bytes(data.tobytes(), "little") == sum(int(v) << (bits * i) for i, v in enumerate(x))
     assert np.array_equal(twin.unpack(data, bits), x)
-    for variant in ntt.variants():
+    for variant in ntt_native.built():
         kernel = ntt.Native(TRAIN, variant)
         assert np.array_equal(kernel.pack(x, bits), data)
         assert np.array_equal(kernel.unpack(data, bits), x)
