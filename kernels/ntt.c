@@ -80,26 +80,51 @@ void ntt_unpack(int which, u64 *out, const u8 *x, size_t n, unsigned bits)
 /* x [halves][primes][N] into place `block` of columns kept lane by lane, [primes][N / LANES][blocks][halves][LANES] */
 void ntt_place(u64 *kept, size_t blocks, size_t block, const u64 *x, size_t halves, size_t primes)
 {
-    for (size_t half = 0; half < halves; half++)
-        for (size_t c = 0; c < primes * (N / LANES); c++)
+    for (size_t c = 0; c < primes * (N / LANES); c++)
+        for (size_t half = 0; half < halves; half++)
             memcpy(kept + ((c * blocks + block) * halves + half) * LANES, x + (half * primes * (N / LANES) + c) * LANES,
                    LANES * sizeof(u64));
 }
 
-/* k columns of two halves times r rows, over `blocks` blocks from the given ones on, added to totals below the primes:
- * first [k][r][primes], the sum of all N values; second [k][r][primes][N]. Columns and rows as `ntt_place` keeps them;
- * column_blocks and row_blocks are what they have in all. Chunk by chunk: columns and rows are read from memory once. */
-void ntt_sums(int which, const prime *q, size_t primes, u64 *first, u64 *second, const u64 *const *columns, size_t k,
-              size_t column_blocks, const u64 *rows, size_t r, size_t row_blocks, size_t blocks)
+#define TOGETHER 4 /* blocks whose values are written side by side: whole runs of memory instead of single lines */
+
+/* Signed x [blocks][N], as words with the top bit turned over, to the transforms of x(1/X), kept lane by lane: that of
+ * x backwards. f: x -> x - 2^63. `scratch` has room for TOGETHER N words. */
+void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *kept, const u64 *x, size_t blocks,
+              u64 *scratch)
+{
+    for (size_t start = 0; start < blocks; start += TOGETHER) {
+        const size_t some = blocks - start < TOGETHER ? blocks - start : TOGETHER;
+        for (size_t i = 0; i < primes; i++) {
+            for (size_t b = 0; b < some; b++) {
+                variants[which]->affine(q + i, f + i, scratch + b * N, x + (start + b) * N, N);
+                variants[which]->forward(q + i, scratch + b * N);
+            }
+            for (size_t c = 0; c < N / LANES; c++)
+                for (size_t b = 0; b < some; b++) {
+                    u64 *to = kept + ((i * (N / LANES) + c) * blocks + start + b) * LANES;
+                    const u64 *from = scratch + b * N + N - LANES * (c + 1);
+                    for (size_t lane = 0; lane < LANES; lane++)
+                        to[lane] = from[LANES - 1 - lane];
+                }
+        }
+    }
+}
+
+/* k columns of two halves times r rows, `blocks` blocks of each, added to totals below the primes: first [k][r][primes],
+ * the sum of all N values; second [k][r][primes][N]. A column points at the first block that counts; its length is of
+ * how many blocks `ntt_place` had room. Chunk by chunk: columns and rows are read from memory once. */
+void ntt_sums(int which, const prime *q, size_t primes, u64 *first, u64 *second, const u64 *const *columns,
+              const size_t *lengths, size_t k, const u64 *rows, size_t r, size_t blocks)
 {
     for (size_t i = 0; i < primes; i++)
         for (size_t c = 0; c < N / LANES; c++)
             for (size_t j = 0; j < k; j++) {
                 const size_t place = i * (N / LANES) + c;
                 const chunk at = {
-                    first + j * r * primes + i, second + j * r * primes * N + i * N + c * LANES, primes, primes * N,
-                    columns[j] + place * column_blocks * 2 * LANES, rows + place * row_blocks * LANES,
-                    primes * N * row_blocks, r, blocks,
+                    first + j * r * primes + i, second + j * r * primes * N + place * LANES, primes, primes * N,
+                    columns[j] + place * lengths[j] * 2 * LANES, rows + place * blocks * LANES, primes * N * blocks,
+                    r, blocks,
                 };
                 variants[which]->sums(q + i, &at);
             }

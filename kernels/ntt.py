@@ -58,9 +58,9 @@ def _computed(ring: Basis, x: np.ndarray, values: np.ndarray) -> list[np.ndarray
     ring.multiply_add(total, values[0], values[1])
     column, rows = kept(3, 1, 2), np.stack([kept(3, 1, 1) for _ in values])
     ring.place(column, 0, values)
-    for row, value in zip(rows, values, strict=True):
-        ring.place(row, 0, value[None])
-    ring.sums(first, second, [column], 0, rows)
+    ring.rows(x.view(np.int64), rows[0])
+    ring.place(rows[1], 0, values[1][None])
+    ring.sums(first, second, [(column, 0)], rows)
     packed = ring.pack(values.reshape(-1), 50)
     return [
         ring.forward(values), ring.inverse(values), ring.multiply(*values), ring.dot(*values), total,

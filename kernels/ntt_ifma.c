@@ -24,12 +24,12 @@ typedef __m512i vec;
 #define AND(a, b) _mm512_and_si512(a, b)
 #define MASK52 (((u64)1 << 52) - 1)
 
-typedef struct { vec p, twice, mask; } constants;
+typedef struct { vec p, twice, mask, minus; } constants; /* minus: 2^52 - p */
 typedef struct { vec w, w_q; } twiddle; /* a known factor and floor(w 2^52 / p) */
 
 INLINE constants constants_of(const prime *q)
 {
-    return (constants){ ALL(q->p), ALL(2 * q->p), ALL(MASK52) };
+    return (constants){ ALL(q->p), ALL(2 * q->p), ALL(MASK52), ALL((MASK52 + 1) - q->p) };
 }
 
 INLINE vec low(vec sum, vec a, vec b) /* sum + the low 52 bits of a b */
@@ -60,7 +60,7 @@ INLINE twiddle one(const u64 *w, const u64 *w_q)
 INLINE vec times(vec x, twiddle w, const constants *k) /* x w mod p in [0, 2p), for x < 2^52: Shoup */
 {
     const vec none = _mm512_setzero_si512(), quotient = high(none, x, w.w_q);
-    return AND(SUB(low(none, x, w.w), low(none, quotient, k->p)), k->mask);
+    return AND(low(low(none, x, w.w), quotient, k->minus), k->mask);
 }
 
 INLINE void cross(vec *a, vec *b, twiddle w, const constants *k) /* forward: [0, 4p) to [0, 4p) */
@@ -271,7 +271,7 @@ FAST static void multiply(const prime *q, u64 *out, const u64 *a, const u64 *b, 
     for (size_t j = 0; j < N; j += LANES) {
         const vec x = LOAD(a + j), y = LOAD(b + j), lower = low(none, x, y), upper = high(none, x, y);
         const vec top = _mm512_or_si512(_mm512_sll_epi64(upper, left), _mm512_srl_epi64(lower, right));
-        vec r = AND(SUB(lower, low(none, high(none, top, barrett), k.p)), k.mask);
+        vec r = AND(low(lower, high(none, top, barrett), k.minus), k.mask);
         r = under(under(r, k.twice), k.p);
         STORE(out + j, add ? under(ADD(r, LOAD(out + j)), k.p) : r);
     }
@@ -364,7 +364,7 @@ FAST static void affine(const prime *q, const factor *f, u64 *out, const u64 *x,
         const vec lower = AND(word, k.mask), upper = _mm512_srli_epi64(word, 52);
         const vec quotient = high(high(none, lower, w.w_q), upper, v.w_q); /* may pass 2^52: of it, too, only the low bits count */
         const vec product = low(low(none, lower, w.w), upper, v.w);
-        vec r = AND(SUB(product, low(none, quotient, k.p)), k.mask); /* below 4p */
+        vec r = AND(low(product, quotient, k.minus), k.mask); /* below 4p */
         r = under(under(r, k.twice), k.p);
         _mm512_mask_storeu_epi64(out + j, some, under(ADD(r, c), k.p));
     }

@@ -13,12 +13,13 @@ from functools import cache, cached_property
 import numpy as np
 
 from kernels import native
-from kernels.ntt_reference import LANES, Basis, N, tables, word_quotients
+from kernels.ntt_reference import LANES, Basis, N, signed_words, tables, word_quotients
 
 __all__ = ["Native", "built"]
 
 _VARIANTS = ("portable", "avx2", "ifma")
 _WORD = 1 << 64
+_TOGETHER = 4  # blocks that ntt_rows has scratch room for
 
 
 class _Prime(ctypes.Structure):
@@ -146,16 +147,28 @@ class Native(Basis):
             self._size,
         )  # fmt: skip
 
+    def rows(self, x: np.ndarray, room: np.ndarray) -> None:
+        words, blocks = signed_words(x), room.shape[2]
+        if x.shape != (blocks * N,) or room.shape != (len(self), N // LANES, blocks, 1, LANES):
+            raise ValueError(f"{x.shape} values do not go into {room.shape}")
+        if room.dtype != np.uint64 or not room.flags.c_contiguous:
+            raise ValueError(f"no room for words: {room.dtype}")
+        scratch = np.empty(_TOGETHER * N, dtype=np.uint64)
+        table = (_Factor * len(self))(*(_factor(1, -(1 << 63) % p, p) for p in self.primes))
+        self._library.ntt_rows(
+            self._code, self._struct, self._size, table, _at(room), _at(words), ctypes.c_size_t(blocks), _at(scratch)
+        )
+
     def sums(
-        self, first: np.ndarray, second: np.ndarray, columns: Sequence[np.ndarray], start: int, rows: np.ndarray
+        self, first: np.ndarray, second: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], rows: np.ndarray
     ) -> None:
-        self._check_sums(first, second, columns, start, rows)
-        offset = start * 2 * LANES * 8
-        places = (ctypes.c_void_p * len(columns))(*(column.ctypes.data + offset for column in columns))
-        blocks = ctypes.c_size_t(rows.shape[3])
+        self._check_sums(first, second, columns, rows)
+        k = len(columns)
+        places = (ctypes.c_void_p * k)(*(room.ctypes.data + start * 2 * LANES * 8 for room, start in columns))
+        lengths = (ctypes.c_size_t * k)(*(room.shape[2] for room, _ in columns))
         self._library.ntt_sums(
-            self._code, self._struct, self._size, _at(first), _at(second), places, ctypes.c_size_t(len(columns)),
-            ctypes.c_size_t(columns[0].shape[2]), _at(rows), ctypes.c_size_t(len(rows)), blocks, blocks,
+            self._code, self._struct, self._size, _at(first), _at(second), places, lengths, ctypes.c_size_t(k),
+            _at(rows), ctypes.c_size_t(len(rows)), ctypes.c_size_t(rows.shape[3]),
         )  # fmt: skip
 
     def affine(self, x: np.ndarray, factors: Sequence[int], offsets: Sequence[int]) -> np.ndarray:

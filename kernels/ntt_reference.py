@@ -22,7 +22,7 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Tables", "kept", "tables", "word_quotients"]
+__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Tables", "kept", "signed_words", "tables", "word_quotients"]
 
 N = 8192
 LANES = 8
@@ -74,6 +74,11 @@ def word_quotients(w: np.ndarray, p: int) -> np.ndarray:
 def kept(primes: int, blocks: int, halves: int) -> np.ndarray:
     """Room for so many blocks, lane by lane, to be filled by `place`."""
     return np.empty((primes, N // LANES, blocks, halves, LANES), dtype=np.uint64)
+
+
+def signed_words(x: np.ndarray) -> np.ndarray:
+    """x + 2^63 of signed x, so that order and residues are those of words."""
+    return np.ascontiguousarray(x, dtype=np.int64).view(np.uint64) ^ np.uint64(1 << 63)
 
 
 def _product(a: np.ndarray, b: np.ndarray | np.uint64, p: np.ndarray | np.uint64) -> np.ndarray:
@@ -158,36 +163,44 @@ class Basis:
         """Write x (halves, primes, 8192) into `room` (primes, 1024, blocks, halves, 8) as its block of this number."""
         room[:, :, block] = x.reshape(x.shape[0], len(self), N // LANES, LANES).transpose(1, 2, 0, 3)
 
+    def rows(self, x: np.ndarray, room: np.ndarray) -> None:
+        """Write transforms of x(1/X) = x_0 - sum x_i X^(N-i), for signed x (blocks 8192,), lane by lane into `room`.
+
+        1/psi^(2k+1) is psi^(2(N-1-k)+1), and bits reversed and turned over are turned over and reversed: so the values
+        of x(1/X) are those of x backwards.
+        """
+        for block, values in enumerate(x.reshape(-1, N)):
+            self.place(room, block, np.ascontiguousarray(self.forward(self.residues(values))[None, :, ::-1]))
+
     def sums(
-        self, first: np.ndarray, second: np.ndarray, columns: Sequence[np.ndarray], start: int, rows: np.ndarray
+        self, first: np.ndarray, second: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], rows: np.ndarray
     ) -> None:
         """Add up products of kept columns (two halves each) and kept rows (r, primes, 1024, blocks, 1, 8), in place.
 
-        A column's blocks from `start` on meet the row's. first (k, r, primes): plus the sum of all 8192 values of the
-        products with the first halves; second (k, r, primes, 8192): plus the products with the second halves.
+        A column comes with the number of its block that meets the rows' first. first (k, r, primes): plus the sum of
+        all 8192 values of the products with first halves; second (k, r, primes, 8192): plus those with second halves.
         """
-        self._check_sums(first, second, columns, start, rows)
-        blocks = rows.shape[3]
-        for j, column in enumerate(columns):
+        self._check_sums(first, second, columns, rows)
+        for j, (column, start) in enumerate(columns):
             for i, row in enumerate(rows):
-                for block in range(blocks):
+                for block in range(rows.shape[3]):
                     x = column[:, :, start + block].transpose(2, 0, 1, 3).reshape(2, len(self), N)
                     y = row[:, :, block].reshape(len(self), N)
                     first[j, i] = (first[j, i] + self.dot(x[0], y)) % self.column[:, 0]
-                    self.multiply_add(second[j, i], np.ascontiguousarray(x[1]), y)
+                    self.multiply_add(second[j, i], x[1], y)
 
     def _check_sums(
-        self, first: np.ndarray, second: np.ndarray, columns: Sequence[np.ndarray], start: int, rows: np.ndarray
+        self, first: np.ndarray, second: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], rows: np.ndarray
     ) -> None:
-        k, (r, _, _, blocks, _, _) = len(columns), rows.shape
+        k, (r, _, _, blocks, *_) = len(columns), rows.shape
         wanted = [(first, (k, r, len(self))), (second, (k, r, len(self), N))]
         wanted += [(rows, (r, len(self), N // LANES, blocks, 1, LANES))]
-        wanted += [(column, (len(self), N // LANES, columns[0].shape[2], 2, LANES)) for column in columns]
+        wanted += [(column, (len(self), N // LANES, column.shape[2], 2, LANES)) for column, _ in columns]
         for array, shape in wanted:
             if array.shape != shape or array.dtype != np.uint64 or not array.flags.c_contiguous:
                 raise ValueError(f"sums of products over {array.dtype} of shape {array.shape}, not {shape}")
-        if not 0 < blocks <= MOST_BLOCKS or not columns or not 0 <= start <= columns[0].shape[2] - blocks:
-            raise ValueError(f"sums of products over {blocks} blocks from {start} on")
+        if not 0 < blocks <= MOST_BLOCKS or not all(0 <= start <= room.shape[2] - blocks for room, start in columns):
+            raise ValueError(f"sums of products over {blocks} blocks")
 
     def affine(self, x: np.ndarray, factors: Sequence[int], offsets: Sequence[int]) -> np.ndarray:
         """x w + c modulo each prime for any words x (..., n); w and c one per prime; returns (..., primes, n)."""
@@ -200,8 +213,7 @@ class Basis:
 
     def residues(self, x: np.ndarray) -> np.ndarray:
         """Signed integers int64 (..., n) modulo each prime, (..., primes, n)."""
-        shifted = np.ascontiguousarray(x, dtype=np.int64).view(np.uint64) ^ np.uint64(1 << 63)
-        return self.affine(shifted, [1] * len(self), [-(1 << 63)] * len(self))
+        return self.affine(signed_words(x), [1] * len(self), [-(1 << 63)] * len(self))
 
     def fraction(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """v / q as a binary fraction of 128 bits (high, low words) of v in [0, q): (..., primes, n) -> (..., n)."""

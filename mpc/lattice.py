@@ -35,6 +35,7 @@ __all__ = [
     "PublicKey",
     "Secrets",
     "expand",
+    "expanded",
     "hiding_bits",
     "masks",
     "unpack_rows",
@@ -245,6 +246,11 @@ def unpack_rows(parameters: Parameters, body: np.ndarray) -> np.ndarray:
     if not bool((rows < parameters.basis.column).all()):
         raise PeerError("a ciphertext holds a residue that is not below its prime")
     return rows
+
+
+def expanded(parameters: Parameters, seed: bytes, body: np.ndarray) -> np.ndarray:
+    """Both halves of a seeded ciphertext, (2, primes, N); PeerError as `unpack_rows`."""
+    return np.stack([unpack_rows(parameters, body), expand(parameters, seed)])
 
 
 # --- the two keys -----------------------------------------------------------------------------------------------

@@ -21,8 +21,9 @@ import numpy as np
 
 from kernels.ntt import N, basis
 from mpc import lattice
+from mpc.encrypted import Received, blocks_of, inner_products, padded
 from mpc.lattice import NARROW, SETS, TRAIN, WIDE, WORD, Budget, Key, Parameters, Secrets
-from mpc.ring import LIMB_BITS, digits
+from mpc.ring import LIMB_BITS
 from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Bytes, Cap, Int, Message
@@ -32,8 +33,6 @@ __all__ = ["Linear", "Received", "Uploaded", "limb_count", "slot_set", "smallest
 BLOCKS = 32  # ciphertexts in one message
 ANSWERS = 64  # answers in one message
 WINDOW = 1024  # ciphertexts sent before the owner waits for a sign of life: bounds the receiver's queue
-_TILE = 64  # totals held at once by a query
-_EXPANDED_BYTES = 256 << 20  # a received column set larger than this is kept packed and expanded for every query
 
 
 @dataclass(frozen=True, repr=False)
@@ -91,47 +90,6 @@ class Uploaded:
         return Uploaded(sum(handle.columns for handle in handles), handles[0].rows)
 
 
-class Received:
-    """The multiplier's handle of encrypted columns: packed, or expanded when they are small; usable many times."""
-
-    def __init__(self, columns: int, rows: int, parameters: Parameters) -> None:
-        self.columns = columns
-        self.rows = rows
-        self.blocks = _blocks(rows)
-        self._parameters = parameters
-        expanded = columns * self.blocks * 2 * len(parameters.primes) * N * 8
-        self._keep_expanded = expanded <= _EXPANDED_BYTES
-        self._held: list[np.ndarray | tuple[bytes, np.ndarray]] = []
-
-    def append(self, seed: bytes, body: np.ndarray) -> None:
-        """Take the next ciphertext, column by column and block by block; PeerError for residues out of range."""
-        if self._keep_expanded:
-            self._held.append(_expanded(self._parameters, seed, body))
-        else:
-            lattice.unpack_rows(self._parameters, body)  # only its check: a bad upload is refused when it comes
-            self._held.append((seed, body.copy()))
-
-    def parts(self, columns: int) -> list[Received]:
-        """Handles of so many columns each, of the same ciphertexts."""
-        found = []
-        for start in range(0, len(self._held), columns * self.blocks):
-            found.append(Received(columns, self.rows, self._parameters))
-            found[-1]._held = self._held[start : start + columns * self.blocks]
-        return found
-
-    @staticmethod
-    def joined(handles: Sequence[Received]) -> Received:
-        """One handle of all their columns, in order."""
-        whole = Received(sum(handle.columns for handle in handles), handles[0].rows, handles[0]._parameters)
-        whole._held = [held for handle in handles for held in handle._held]
-        return whole
-
-    def ciphertext(self, column: int, block: int) -> np.ndarray:
-        """One block in the transform's order, (2, primes, N)."""
-        held = self._held[column * self.blocks + block]
-        return held if isinstance(held, np.ndarray) else _expanded(self._parameters, *held)
-
-
 class Linear:
     """One side's half of the engine over one channel; keys are made and sent at their first use.
 
@@ -161,12 +119,12 @@ class Linear:
         No round. 153,616 bytes for 8192 values of a column (18.8 a value), and 153,635 once for the key.
         """
         columns, rows = _matrix(columns, np.uint64)
-        blocks = _blocks(rows)
+        blocks = blocks_of(rows)
 
         def plain() -> Iterator[np.ndarray]:
             for column in columns:
                 for block in range(blocks):
-                    yield lattice.encode(NARROW, _padded(column, block), WORD)
+                    yield lattice.encode(NARROW, padded(column, block), WORD)
 
         self._send(NARROW, plain(), len(columns) * blocks)
         return Uploaded(len(columns), rows)
@@ -209,29 +167,13 @@ class Linear:
         limbs = limb_count(bits)
         count = got.columns * len(rows) * limbs
         self._answers.spend(NARROW, n, min(bits, LIMB_BITS), count)
-        public = self._theirs[NARROW.name]
+        public, out = self._theirs[NARROW.name], _Outbox(self.channel, count)
         shares = np.zeros(count, dtype=np.uint64)
-        ring, out = NARROW.basis, _Outbox(self.channel, count)
-        # answers go out in the order column, row, limb; totals are made tile by tile to bound memory
-        for start in range(0, count, _TILE):
-            tile = [divmod(place, len(rows) * limbs) for place in range(start, min(count, start + _TILE))]
-            totals0 = np.zeros((len(tile), len(ring)), dtype=np.uint64)
-            totals1 = np.zeros((len(tile), len(ring), N), dtype=np.uint64)
-            for block in range(got.blocks):
-                # 3. Multiply: coefficient 0 of column times x_0 - sum x_i X^(N-i) is the inner product.
-                factors: dict[int, np.ndarray] = {}
-                for i, (column, place) in enumerate(tile):
-                    if place not in factors:
-                        digit = digits(_padded(rows[place // limbs], block), limbs)[place % limbs]
-                        factors[place] = ring.forward(ring.residues(np.concatenate([digit[:1], -digit[:0:-1]])))
-                    if i == 0 or column != tile[i - 1][0]:
-                        cipher = got.ciphertext(column, block)
-                    totals0[i] += ring.dot(cipher[0], factors[place])
-                    ring.multiply_add(totals1[i], cipher[1], factors[place])
+        # 3. Multiply: coefficient 0 of column times x_0 - sum x_i X^(N-i) is the inner product.
+        for place, (total0, total1) in enumerate(inner_products(got, rows, limbs)):
             # 4. Re-randomise, mask the one coefficient, switch to 80 bits, send.
-            for i in range(len(tile)):
-                first, second, shares[start + i] = public.answer_first(self._secrets, totals0[i], totals1[i], WORD)
-                out.put(first, second)
+            first, second, shares[place] = public.answer_first(self._secrets, total0, total1, WORD)
+            out.put(first, second)
         return _weighted(shares.reshape(got.columns, len(rows), limbs))
 
     # --- a matrix of the multiplier times a vector of the owner: one result a row -------------------------------
@@ -253,14 +195,14 @@ class Linear:
         _check_width(columns, bits)
         self._answers.spend(WIDE, N * len(columns), bits, n)
         ciphers: list[np.ndarray] = []
-        self._receive(WIDE, len(columns), lambda _, seed, body: ciphers.append(_expanded(WIDE, seed, body)))
+        self._receive(WIDE, len(columns), lambda _, seed, body: ciphers.append(lattice.expanded(WIDE, seed, body)))
         ring, public = WIDE.basis, self._theirs[WIDE.name]
         shares = np.empty(n, dtype=np.uint64)
-        for block in range(_blocks(n)):
+        for block in range(blocks_of(n)):
             totals = np.zeros((2, len(ring), N), dtype=np.uint64)
             for column, cipher in zip(columns, ciphers, strict=True):
                 # 3. Multiply: an encrypted constant times sum x_i X^i holds row i in coefficient i.
-                factor = ring.forward(ring.residues(_padded(column, block)))
+                factor = ring.forward(ring.residues(padded(column, block)))
                 ring.multiply_add(totals, cipher, factor)
             here = slice(block * N, min(n, block * N + N))
             first, second, shares[here] = public.answer_all(self._secrets, totals, here.stop - here.start, WORD)
@@ -282,11 +224,11 @@ class Linear:
         small, height = basis((t,)), len(values)
         shares = np.empty((outputs, n), dtype=np.uint64)
         ahead = WINDOW // height  # blocks sent before the first answer is awaited; 0 leaves the pacing to Ready
-        for block in range(_blocks(n) + ahead):
-            if block < _blocks(n):
-                polynomials = (small.inverse(_padded(row, block)[None, :])[0] for row in values)
+        for block in range(blocks_of(n) + ahead):
+            if block < blocks_of(n):
+                polynomials = (small.inverse(padded(row, block)[None, :])[0] for row in values)
                 self._send(parameters, (lattice.encode(parameters, f, t) for f in polynomials), height)
-            if 0 <= block - ahead < _blocks(n):
+            if 0 <= block - ahead < blocks_of(n):
                 here = slice((block - ahead) * N, min(n, (block - ahead + 1) * N))
                 shares[:, here] = self._collect_slots(parameters, t, outputs)[:, : here.stop - here.start]
         return shares
@@ -301,14 +243,14 @@ class Linear:
         self._answers.spend(parameters, N * height, math.log2(t), outputs * n, t)
         ring, small = parameters.basis, basis((t,))
         shares = np.empty((outputs, n), dtype=np.uint64)
-        for block in range(_blocks(n)):
+        for block in range(blocks_of(n)):
             totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
 
             def take(row: int, seed: bytes, body: np.ndarray, block: int = block, totals: np.ndarray = totals) -> None:
-                cipher = _expanded(parameters, seed, body)
+                cipher = lattice.expanded(parameters, seed, body)
                 for output in range(outputs):
                     # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
-                    polynomial = small.inverse(_padded(factors[output, row], block)[None, :])[0].view(np.int64)
+                    polynomial = small.inverse(padded(factors[output, row], block)[None, :])[0].view(np.int64)
                     centred = polynomial - (polynomial > t // 2) * np.int64(t)
                     ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
 
@@ -449,25 +391,9 @@ def _matrix(values: np.ndarray, dtype: type[np.generic]) -> tuple[np.ndarray, in
     return values, int(values.shape[1])
 
 
-def _blocks(n: int) -> int:
-    return -(-n // N)
-
-
 def limb_count(bits: int) -> int:
     """Answers that one multiplier column of this width takes: digits of 22 bits."""
     return -(-bits // LIMB_BITS)
-
-
-def _padded(values: np.ndarray, block: int) -> np.ndarray:
-    """Block number `block` of a column, with zeros up to 8192."""
-    part = values[block * N : block * N + N]
-    if len(part) == N:
-        return np.ascontiguousarray(part)
-    return np.concatenate([part, np.zeros(N - len(part), dtype=values.dtype)])
-
-
-def _expanded(parameters: Parameters, seed: bytes, body: np.ndarray) -> np.ndarray:
-    return np.stack([lattice.unpack_rows(parameters, body), lattice.expand(parameters, seed)])
 
 
 def _weighted(parts: np.ndarray) -> np.ndarray:

@@ -118,6 +118,24 @@ def _kept(ring: ntt.Basis, blocks: list[np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("variant", [None, *ntt_native.built()])
 @pytest.mark.parametrize("primes", SETS)
+def test_rows_are_transforms_of_the_polynomial_that_makes_inner_products(
+    primes: tuple[int, ...], variant: str | None
+) -> None:
+    plain = ntt.Basis(primes)
+    ring = plain if variant is None else ntt.Native(primes, variant)
+    x = np.random.default_rng(6).integers(-(2**62), 2**62, (6, N))  # four blocks go together, and two are left
+    x[1], x[5] = -(2**63), 2**63 - 1
+    room = ntt.kept(len(primes), 6, 1)
+    ring.rows(x.reshape(-1), room)
+    for block, values in enumerate(x):
+        negated = (-values[:0:-1].astype(object)).tolist()
+        rest = [[int(values[0]) % p, *(v % p for v in negated)] for p in primes]
+        wanted = plain.forward(np.array(rest, dtype=np.uint64))
+        assert np.array_equal(room[:, :, block, 0].reshape(len(primes), N), wanted)
+
+
+@pytest.mark.parametrize("variant", [None, *ntt_native.built()])
+@pytest.mark.parametrize("primes", SETS)
 def test_sums_of_kept_columns_equal_products_block_by_block(primes: tuple[int, ...], variant: str | None) -> None:
     plain = ntt.Basis(primes)
     ring = plain if variant is None else ntt.Native(primes, variant)
@@ -139,7 +157,8 @@ def test_sums_of_kept_columns_equal_products_block_by_block(primes: tuple[int, .
                 wanted_first[j, i] = (wanted_first[j, i] + plain.dot(x[0], y[0])) % plain.column[:, 0]
                 plain.multiply_add(wanted[j, i], x[1], y[0])
     kept_rows = np.stack([_kept(ring, row) for row in rows])
-    ring.sums(first, second, [_kept(ring, column) for column in columns], start, kept_rows)
+    found = [(_kept(ring, columns[0]), start), (_kept(ring, columns[1][start:]), 0)]  # of different lengths
+    ring.sums(first, second, found, kept_rows)
     assert np.array_equal(second, wanted)
     assert np.array_equal(first, wanted_first)
 
@@ -153,7 +172,7 @@ def test_sums_of_the_most_blocks_do_not_overflow(variant: str) -> None:
     room = np.full((1, N // ntt.LANES, ntt.MOST_BLOCKS, 2, ntt.LANES), p - 1, dtype=np.uint64)
     row = np.full((1, 1, N // ntt.LANES, ntt.MOST_BLOCKS, 1, ntt.LANES), p - 1, dtype=np.uint64)
     first, second = np.full((1, 1, 1), p - 1, np.uint64), np.full((1, 1, 1, N), p - 1, np.uint64)
-    kernel.sums(first, second, [room], 0, row)
+    kernel.sums(first, second, [(room, 0)], row)
     assert first.item() == (N * ntt.MOST_BLOCKS - 1) % p
     assert (second == ntt.MOST_BLOCKS - 1).all()
 
@@ -184,13 +203,18 @@ def test_kernel_refuses_shapes_it_would_overrun() -> None:
         kernel.place(ntt.kept(3, 2, 2), 2, np.zeros((2, 3, N), np.uint64))
     with pytest.raises(ValueError):
         kernel.place(ntt.kept(3, 2, 1), 0, np.zeros((2, 3, N), np.uint64))
+    for values, room in ((N - 1, ntt.kept(3, 1, 1)), (N, ntt.kept(3, 2, 1)), (N, ntt.kept(3, 1, 2))):
+        with pytest.raises(ValueError):
+            kernel.rows(np.zeros(values, np.int64), room)
+    with pytest.raises(ValueError):
+        kernel.rows(np.zeros(N, np.int64), ntt.kept(3, 2, 1)[:, :, ::2])
     column, rows = ntt.kept(3, 2, 2), np.stack([ntt.kept(3, 2, 1)])
     first, second = np.zeros((1, 1, 3), np.uint64), np.zeros((1, 1, 3, N), np.uint64)
-    for columns, start in (([column], 1), ([], 0), ([column, ntt.kept(3, 3, 2)], 0), ([column[:, :, :1]], 0)):
+    for columns in ([(column, 1)], [(column, -1)], [], [(column, 0)] * 2, [(column[:, :, ::2], 0)]):
         with pytest.raises(ValueError):
-            kernel.sums(first, second, columns, start, rows)
+            kernel.sums(first, second, columns, rows)
     with pytest.raises(ValueError):
-        kernel.sums(first, second[..., :8], [column], 0, rows)
+        kernel.sums(first, second[..., :8], [(column, 0)], rows)
 
 
 @pytest.mark.parametrize("primes", SETS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernels.ntt import N, basis
-from mpc import lattice, linear
+from mpc import encrypted, lattice, linear
 from mpc.lattice import NARROW, TRAIN, WIDE, WORD, Key, Secrets
 from mpc.linear import Ciphertexts, Firsts, Linear, PublicKey, Ready, Rows, smallest_slot_prime
 from mpc.linear_cost import Cost, key_bytes, predict_inner, predict_matvec, predict_slots, predict_upload
@@ -76,9 +76,17 @@ def test_shares_alone_say_nothing_and_change_with_every_run() -> None:
 def test_one_upload_answers_several_queries_also_when_it_is_kept_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(5)
     columns = _words(rng, 3, N + 7)
-    queries = [rng.integers(-1000, 1000, (r, N + 7)) for r in (1, 30, 2)]  # 90 answers: two tiles, two messages
-    for room in (1 << 30, 0):
-        monkeypatch.setattr(linear, "_EXPANDED_BYTES", room)
+    queries = [rng.integers(-1000, 1000, (r, N + 7)) for r in (1, 30, 2)]  # 90 answers: two messages
+    for room, answers, factors, segment in (
+        (1 << 30, 256, 64, 1 << 28),
+        (0, 256, 64, 0),
+        (0, 64, 30, 0),
+        (1 << 30, 4, 7, 0),
+    ):
+        monkeypatch.setattr(encrypted, "_EXPANDED_BYTES", room)
+        monkeypatch.setattr(encrypted, "_ANSWERS", answers)  # tiles of whole columns, or of some rows of one column
+        monkeypatch.setattr(encrypted, "_FACTORS", factors)
+        monkeypatch.setattr(encrypted, "_SEGMENT_BYTES", segment)  # block by block, or all at once
         a, b, run = _pair()
         up, got = run(lambda a=a: a.upload(columns), lambda b=b: b.receive(3, N + 7))
         for rows in queries:
@@ -325,7 +333,7 @@ def test_a_product_of_polynomials_agrees_with_seal() -> None:
 @pytest.mark.slow
 def test_a_million_rows_with_packed_storage_and_pacing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "WINDOW", 64)
-    monkeypatch.setattr(linear, "_EXPANDED_BYTES", 0)
+    monkeypatch.setattr(encrypted, "_EXPANDED_BYTES", 0)
     rng = np.random.default_rng(14)
     columns, rows = _words(rng, 2, 1_000_003), rng.integers(-(2**40), 2**40, (2, 1_000_003))
     assert np.array_equal(_inner(columns, rows, 42), columns @ rows.T.view(np.uint64))
