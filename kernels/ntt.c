@@ -77,21 +77,22 @@ void ntt_unpack(int which, u64 *out, const u8 *x, size_t n, unsigned bits)
     variants[which]->unpack(out, x, n, bits);
 }
 
-/* x [halves][primes][N] into place `block` of columns kept lane by lane, [primes][N / LANES][blocks][halves][LANES] */
-void ntt_place(u64 *kept, size_t blocks, size_t block, const u64 *x, size_t halves, size_t primes)
+#define TOGETHER 8 /* blocks whose values are written side by side: whole runs of memory instead of single lines */
+
+/* x [some][halves][primes][N] to blocks from `start` on of what is kept lane by lane, [primes][N / LANES][blocks][halves]
+ * [LANES] */
+void ntt_place(u64 *kept, size_t blocks, size_t start, const u64 *x, size_t some, size_t halves, size_t primes)
 {
-    for (size_t c = 0; c < primes * (N / LANES); c++)
-        for (size_t half = 0; half < halves; half++)
-            memcpy(kept + ((c * blocks + block) * halves + half) * LANES, x + (half * primes * (N / LANES) + c) * LANES,
-                   LANES * sizeof(u64));
+    const size_t chunks = primes * (N / LANES);
+    for (size_t c = 0; c < chunks; c++)
+        for (size_t k = 0; k < some * halves; k++)
+            memcpy(kept + ((c * blocks + start) * halves + k) * LANES, x + (k * chunks + c) * LANES, LANES * sizeof(u64));
 }
 
-#define TOGETHER 4 /* blocks whose values are written side by side: whole runs of memory instead of single lines */
-
-/* Signed x [blocks][N], as words with the top bit turned over, to the transforms of x(1/X), kept lane by lane: that of
- * x backwards. f: x -> x - 2^63. `scratch` has room for TOGETHER N words. */
-void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *kept, const u64 *x, size_t blocks,
-              u64 *scratch)
+/* Signed x [blocks][N], as words with the top bit turned over, to the transforms of x(1/X), which are those of x
+ * backwards, lane by lane in the first blocks of `length`. f: x -> x - 2^63. `scratch`: TOGETHER N words. */
+void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *kept, size_t length, const u64 *x,
+              size_t blocks, u64 *scratch)
 {
     for (size_t start = 0; start < blocks; start += TOGETHER) {
         const size_t some = blocks - start < TOGETHER ? blocks - start : TOGETHER;
@@ -102,7 +103,7 @@ void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *ke
             }
             for (size_t c = 0; c < N / LANES; c++)
                 for (size_t b = 0; b < some; b++) {
-                    u64 *to = kept + ((i * (N / LANES) + c) * blocks + start + b) * LANES;
+                    u64 *to = kept + ((i * (N / LANES) + c) * length + start + b) * LANES;
                     const u64 *from = scratch + b * N + N - LANES * (c + 1);
                     for (size_t lane = 0; lane < LANES; lane++)
                         to[lane] = from[LANES - 1 - lane];
@@ -112,10 +113,10 @@ void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *ke
 }
 
 /* k columns of two halves times r rows, `blocks` blocks of each, added to totals below the primes: first [k][r][primes],
- * the sum of all N values; second [k][r][primes][N]. A column points at the first block that counts; its length is of
- * how many blocks `ntt_place` had room. Chunk by chunk: columns and rows are read from memory once. */
+ * the sum of all N values; second [k][r][primes][N]. A column points at the first block that counts. Lengths are
+ * the blocks for which there was room. Chunk by chunk: columns and rows are read from memory once. */
 void ntt_sums(int which, const prime *q, size_t primes, u64 *first, u64 *second, const u64 *const *columns,
-              const size_t *lengths, size_t k, const u64 *rows, size_t r, size_t blocks)
+              const size_t *lengths, size_t k, const u64 *rows, size_t length, size_t r, size_t blocks)
 {
     for (size_t i = 0; i < primes; i++)
         for (size_t c = 0; c < N / LANES; c++)
@@ -123,7 +124,7 @@ void ntt_sums(int which, const prime *q, size_t primes, u64 *first, u64 *second,
                 const size_t place = i * (N / LANES) + c;
                 const chunk at = {
                     first + j * r * primes + i, second + j * r * primes * N + place * LANES, primes, primes * N,
-                    columns[j] + place * lengths[j] * 2 * LANES, rows + place * blocks * LANES, primes * N * blocks,
+                    columns[j] + place * lengths[j] * 2 * LANES, rows + place * length * LANES, primes * N * length,
                     r, blocks,
                 };
                 variants[which]->sums(q + i, &at);

@@ -57,10 +57,10 @@ def _computed(ring: Basis, x: np.ndarray, values: np.ndarray) -> list[np.ndarray
     total, first, second = values[1].copy(), np.zeros((1, 2, 3), np.uint64), np.zeros((1, 2, 3, N), np.uint64)
     ring.multiply_add(total, values[0], values[1])
     column, rows = kept(3, 1, 2), np.stack([kept(3, 1, 1) for _ in values])
-    ring.place(column, 0, values)
+    ring.place(column, 0, values[None])
     ring.rows(x.view(np.int64), rows[0])
-    ring.place(rows[1], 0, values[1][None])
-    ring.sums(first, second, [(column, 0)], rows)
+    ring.place(rows[1], 0, values[None, 1:])
+    ring.sums(first, second, [(column, 0)], rows, 1)
     packed = ring.pack(values.reshape(-1), 50)
     return [
         ring.forward(values), ring.inverse(values), ring.multiply(*values), ring.dot(*values), total,

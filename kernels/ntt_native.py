@@ -13,13 +13,13 @@ from functools import cache, cached_property
 import numpy as np
 
 from kernels import native
-from kernels.ntt_reference import LANES, Basis, N, signed_words, tables, word_quotients
+from kernels.ntt_reference import LANES, Basis, N, Spans, signed_words, tables, word_quotients
 
 __all__ = ["Native", "built"]
 
 _VARIANTS = ("portable", "avx2", "ifma")
 _WORD = 1 << 64
-_TOGETHER = 4  # blocks that ntt_rows has scratch room for
+_TOGETHER = 8  # blocks that ntt_rows has scratch room for
 
 
 class _Prime(ctypes.Structure):
@@ -137,38 +137,37 @@ class Native(Basis):
         self._library.ntt_dot(self._code, self._struct, self._size, _at(out), _at(a), _at(b))
         return out
 
-    def place(self, room: np.ndarray, block: int, x: np.ndarray) -> None:
-        halves = x.shape[0]
-        x, wanted = _words(x, (halves, len(self), N)), (len(self), N // LANES, room.shape[2], halves, LANES)
-        if room.shape != wanted or not room.flags.c_contiguous or not 0 <= block < room.shape[2]:
-            raise ValueError(f"block {block} of shape {x.shape} does not go into {room.shape}")
+    def place(self, room: np.ndarray, start: int, x: np.ndarray) -> None:
+        some, halves = x.shape[:2]
+        x, wanted = _words(x, (some, halves, len(self), N)), (len(self), N // LANES, room.shape[2], halves, LANES)
+        if room.shape != wanted or not room.flags.c_contiguous or not 0 <= start <= room.shape[2] - some:
+            raise ValueError(f"blocks {start} and on of shape {x.shape} do not go into {room.shape}")
         self._library.ntt_place(
-            _at(room), ctypes.c_size_t(room.shape[2]), ctypes.c_size_t(block), _at(x), ctypes.c_size_t(halves),
-            self._size,
+            _at(room), ctypes.c_size_t(room.shape[2]), ctypes.c_size_t(start), _at(x),
+            ctypes.c_size_t(some), ctypes.c_size_t(halves), self._size,
         )  # fmt: skip
 
     def rows(self, x: np.ndarray, room: np.ndarray) -> None:
-        words, blocks = signed_words(x), room.shape[2]
-        if x.shape != (blocks * N,) or room.shape != (len(self), N // LANES, blocks, 1, LANES):
+        words, blocks, length = signed_words(x), x.size // N, room.shape[2]
+        if x.shape != (blocks * N,) or blocks > length or room.shape != (len(self), N // LANES, length, 1, LANES):
             raise ValueError(f"{x.shape} values do not go into {room.shape}")
         if room.dtype != np.uint64 or not room.flags.c_contiguous:
             raise ValueError(f"no room for words: {room.dtype}")
         scratch = np.empty(_TOGETHER * N, dtype=np.uint64)
         table = (_Factor * len(self))(*(_factor(1, -(1 << 63) % p, p) for p in self.primes))
         self._library.ntt_rows(
-            self._code, self._struct, self._size, table, _at(room), _at(words), ctypes.c_size_t(blocks), _at(scratch)
-        )
+            self._code, self._struct, self._size, table, _at(room), ctypes.c_size_t(length), _at(words),
+            ctypes.c_size_t(blocks), _at(scratch),
+        )  # fmt: skip
 
-    def sums(
-        self, first: np.ndarray, second: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], rows: np.ndarray
-    ) -> None:
-        self._check_sums(first, second, columns, rows)
+    def sums(self, first: np.ndarray, second: np.ndarray, columns: Spans, rows: np.ndarray, blocks: int) -> None:
+        self._check_sums((first, second), columns, rows, blocks)
         k = len(columns)
         places = (ctypes.c_void_p * k)(*(room.ctypes.data + start * 2 * LANES * 8 for room, start in columns))
         lengths = (ctypes.c_size_t * k)(*(room.shape[2] for room, _ in columns))
         self._library.ntt_sums(
             self._code, self._struct, self._size, _at(first), _at(second), places, lengths, ctypes.c_size_t(k),
-            _at(rows), ctypes.c_size_t(len(rows)), ctypes.c_size_t(rows.shape[3]),
+            _at(rows), ctypes.c_size_t(rows.shape[3]), ctypes.c_size_t(len(rows)), ctypes.c_size_t(blocks),
         )  # fmt: skip
 
     def affine(self, x: np.ndarray, factors: Sequence[int], offsets: Sequence[int]) -> np.ndarray:

@@ -22,13 +22,15 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Tables", "kept", "signed_words", "tables", "word_quotients"]
+__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Spans", "Tables", "kept", "signed_words", "tables", "word_quotients"]
 
 N = 8192
 LANES = 8
 MOST_BLOCKS = 4095  # of one call of `sums`: halves of products below 2^52 add up in words
 _LOG_N = 13
 _WORD = 1 << 64
+
+Spans = Sequence[tuple[np.ndarray, int]]  # columns kept lane by lane, and which block is meant first
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,10 @@ class Basis:
         """The sum of all 8192 products for each prime, shape (primes,): N times coefficient 0 of the product."""
         return np.asarray(self.multiply(a, b).sum(axis=-1, dtype=np.uint64) % self.column[:, 0])
 
-    def place(self, room: np.ndarray, block: int, x: np.ndarray) -> None:
-        """Write x (halves, primes, 8192) into `room` (primes, 1024, blocks, halves, 8) as its block of this number."""
-        room[:, :, block] = x.reshape(x.shape[0], len(self), N // LANES, LANES).transpose(1, 2, 0, 3)
+    def place(self, room: np.ndarray, start: int, x: np.ndarray) -> None:
+        """Write x (some, halves, primes, 8192) into `room` (primes, 1024, blocks, halves, 8), from block `start` on."""
+        lanes = x.reshape(*x.shape[:2], len(self), N // LANES, LANES)
+        room[:, :, start : start + len(x)] = lanes.transpose(2, 3, 0, 1, 4)
 
     def rows(self, x: np.ndarray, room: np.ndarray) -> None:
         """Write transforms of x(1/X) = x_0 - sum x_i X^(N-i), for signed x (blocks 8192,), lane by lane into `room`.
@@ -170,36 +173,33 @@ class Basis:
         of x(1/X) are those of x backwards.
         """
         for block, values in enumerate(x.reshape(-1, N)):
-            self.place(room, block, np.ascontiguousarray(self.forward(self.residues(values))[None, :, ::-1]))
+            self.place(room, block, self.forward(self.residues(values))[None, None, :, ::-1])
 
-    def sums(
-        self, first: np.ndarray, second: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], rows: np.ndarray
-    ) -> None:
-        """Add up products of kept columns (two halves each) and kept rows (r, primes, 1024, blocks, 1, 8), in place.
+    def sums(self, first: np.ndarray, second: np.ndarray, columns: Spans, rows: np.ndarray, blocks: int) -> None:
+        """Add up products of kept columns with the first blocks of kept rows (r, primes, 1024, length, 1, 8), in place.
 
         A column comes with the number of its block that meets the rows' first. first (k, r, primes): plus the sum of
         all 8192 values of the products with first halves; second (k, r, primes, 8192): plus those with second halves.
         """
-        self._check_sums(first, second, columns, rows)
+        self._check_sums((first, second), columns, rows, blocks)
         for j, (column, start) in enumerate(columns):
             for i, row in enumerate(rows):
-                for block in range(rows.shape[3]):
+                for block in range(blocks):
                     x = column[:, :, start + block].transpose(2, 0, 1, 3).reshape(2, len(self), N)
                     y = row[:, :, block].reshape(len(self), N)
                     first[j, i] = (first[j, i] + self.dot(x[0], y)) % self.column[:, 0]
                     self.multiply_add(second[j, i], x[1], y)
 
-    def _check_sums(
-        self, first: np.ndarray, second: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], rows: np.ndarray
-    ) -> None:
-        k, (r, _, _, blocks, *_) = len(columns), rows.shape
-        wanted = [(first, (k, r, len(self))), (second, (k, r, len(self), N))]
-        wanted += [(rows, (r, len(self), N // LANES, blocks, 1, LANES))]
-        wanted += [(column, (len(self), N // LANES, column.shape[2], 2, LANES)) for column, _ in columns]
+    def _check_sums(self, totals: tuple[np.ndarray, np.ndarray], columns: Spans, rows: np.ndarray, blocks: int) -> None:
+        k, r, chunks = len(columns), len(rows), N // LANES
+        wanted = [(totals[0], (k, r, len(self))), (totals[1], (k, r, len(self), N))]
+        wanted += [(rows, (r, len(self), chunks, rows.shape[3], 1, LANES))]
+        wanted += [(column, (len(self), chunks, column.shape[2], 2, LANES)) for column, _ in columns]
         for array, shape in wanted:
             if array.shape != shape or array.dtype != np.uint64 or not array.flags.c_contiguous:
                 raise ValueError(f"sums of products over {array.dtype} of shape {array.shape}, not {shape}")
-        if not 0 < blocks <= MOST_BLOCKS or not all(0 <= start <= room.shape[2] - blocks for room, start in columns):
+        long = all(0 <= start <= column.shape[2] - blocks for column, start in columns)
+        if not long or not 0 < blocks <= min(MOST_BLOCKS, rows.shape[3]):
             raise ValueError(f"sums of products over {blocks} blocks")
 
     def affine(self, x: np.ndarray, factors: Sequence[int], offsets: Sequence[int]) -> np.ndarray:

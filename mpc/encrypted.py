@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kernels.ntt import LANES, MOST_BLOCKS, N, kept
+from kernels.ntt import MOST_BLOCKS, N, kept
 from mpc import lattice
 from mpc.lattice import Parameters
 from mpc.ring import digits
@@ -22,9 +22,12 @@ from mpc.ring import digits
 __all__ = ["Received", "blocks_of", "inner_products", "padded"]
 
 _EXPANDED_BYTES = 256 << 20  # a received column set larger than this is kept packed and expanded for every query
-_SEGMENT_BYTES = 256 << 20  # of multipliers and expanded ciphertexts that a query holds at once
+_SEGMENT_BYTES = 64 << 20  # of multipliers and expanded ciphertexts that a query holds at once
 _ANSWERS = 256  # totals held at once by a query
 _FACTORS = 64  # multipliers held at once
+_TOGETHER = 8  # ciphertexts written side by side
+
+Packed = tuple[bytes, np.ndarray]  # seed and body
 
 
 def blocks_of(n: int) -> int:
@@ -32,19 +35,29 @@ def blocks_of(n: int) -> int:
     return -(-n // N)
 
 
-def padded(values: np.ndarray, block: int) -> np.ndarray:
-    """Block number `block` of a column, with zeros up to 8192."""
-    part = values[block * N : block * N + N]
-    if len(part) == N:
+def padded(values: np.ndarray, block: int, blocks: int = 1) -> np.ndarray:
+    """Some blocks of a column from number `block` on, with zeros after its end."""
+    part = values[block * N : (block + blocks) * N]
+    if len(part) == blocks * N:
         return np.ascontiguousarray(part)
-    return np.concatenate([part, np.zeros(N - len(part), dtype=values.dtype)])
+    return np.concatenate([part, np.zeros(blocks * N - len(part), dtype=values.dtype)])
+
+
+def _expand(parameters: Parameters, packed: Sequence[Packed], room: np.ndarray, start: int) -> None:
+    """Write ciphertexts lane by lane as the blocks of `room` from `start` on; PeerError as `lattice.unpack_rows`."""
+    for first in range(0, len(packed), _TOGETHER):
+        some = packed[first : first + _TOGETHER]
+        halves = np.empty((len(some), 2, len(parameters.primes), N), dtype=np.uint64)
+        for both, (seed, body) in zip(halves, some, strict=True):
+            both[0], both[1] = lattice.unpack_rows(parameters, body), lattice.expand(parameters, seed)
+        parameters.basis.place(room, start + first, halves)
 
 
 @dataclass
 class _Column:
-    """The ciphertexts of one column: as they came, or expanded, lane by lane."""
+    """The ciphertexts of one column: packed, or all of them lane by lane."""
 
-    packed: list[tuple[bytes, np.ndarray]] = field(default_factory=list)
+    packed: list[Packed] = field(default_factory=list)
     expanded: np.ndarray | None = None
 
 
@@ -64,17 +77,19 @@ class Received:
     def append(self, seed: bytes, body: np.ndarray) -> None:
         """Take the next ciphertext, column by column and block by block; PeerError for residues out of range."""
         block = self._taken % self.blocks
-        if block == 0:
-            self._held.append(_Column())
-            if self._keep_expanded:
-                self._held[-1].expanded = kept(len(self.parameters.primes), self.blocks, 2)
-        room = self._held[-1].expanded
-        if room is None:
-            lattice.unpack_rows(self.parameters, body)  # only its check: a bad upload is refused when it comes
-            self._held[-1].packed.append((seed, body.copy()))
-        else:
-            self.parameters.basis.place(room, block, lattice.expanded(self.parameters, seed, body))
         self._taken += 1
+        if block == 0:
+            room = kept(len(self.parameters.primes), self.blocks, 2) if self._keep_expanded else None
+            self._held.append(_Column(expanded=room))
+        column = self._held[-1]
+        if column.expanded is None:
+            lattice.unpack_rows(self.parameters, body)  # only its check: a bad upload is refused when it comes
+            column.packed.append((seed, body.copy()))
+            return
+        column.packed.append((seed, body))
+        if len(column.packed) == _TOGETHER or block == self.blocks - 1:
+            _expand(self.parameters, column.packed, column.expanded, block + 1 - len(column.packed))
+            column.packed = []
 
     def parts(self, columns: int) -> list[Received]:
         """Handles of so many columns each, of the same ciphertexts."""
@@ -91,19 +106,17 @@ class Received:
         whole._held = [held for handle in handles for held in handle._held]
         return whole
 
-    def packed(self, first: int, last: int) -> int:
-        """How many of some columns are not kept expanded."""
-        return sum(column.expanded is None for column in self._held[first:last])
+    def is_packed(self, column: int) -> bool:
+        """Whether a column is expanded anew for every query."""
+        return self._held[column].expanded is None
 
-    def span(self, column: int, start: int, stop: int) -> tuple[np.ndarray, int]:
-        """Blocks of one column lane by lane, and where they begin there."""
+    def span(self, column: int, blocks: range, rooms: dict[int, np.ndarray]) -> tuple[np.ndarray, int]:
+        """Blocks of one column lane by lane, and where they begin there; what is packed is expanded into its room."""
         held = self._held[column]
         if held.expanded is not None:
-            return held.expanded, start
-        room = kept(len(self.parameters.primes), stop - start, 2)
-        for place, (seed, body) in enumerate(held.packed[start:stop]):
-            self.parameters.basis.place(room, place, lattice.expanded(self.parameters, seed, body))
-        return room, 0
+            return held.expanded, blocks.start
+        _expand(self.parameters, held.packed[blocks.start : blocks.stop], rooms[column], 0)
+        return rooms[column], 0
 
 
 def inner_products(got: Received, rows: np.ndarray, limbs: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -112,16 +125,21 @@ def inner_products(got: Received, rows: np.ndarray, limbs: int) -> Iterator[tupl
     Of each: the sum of all values of the first half, (primes,), so N times coefficient 0; the second half (primes, N).
     """
     ring = got.parameters.basis
+    size = len(ring)
     for columns, places in _tiles(got.columns, len(rows) * limbs):
-        shape = len(columns), len(places), len(ring)
+        shape = len(columns), len(places), size
         first, second = np.zeros(shape, dtype=np.uint64), np.zeros((*shape, N), dtype=np.uint64)
-        room = len(places) + 2 * got.packed(columns.start, columns.stop)
-        step = min(MOST_BLOCKS, max(1, _SEGMENT_BYTES // (room * len(ring) * N * 8)))
+        packed = [column for column in columns if got.blocks and got.is_packed(column)]  # no rows: nothing is held
+        step = max(1, _SEGMENT_BYTES // ((len(places) + 2 * len(packed)) * size * N * 8))
+        step = min(step, MOST_BLOCKS, max(1, got.blocks))
+        rooms = {column: kept(size, step, 2) for column in packed}
+        factors = np.stack([kept(size, step, 1) for _ in places])
         for start in range(0, got.blocks, step):
-            stop = min(got.blocks, start + step)
-            factors = _factors(got.parameters, rows, limbs, places, range(start, stop))
-            ring.sums(first, second, [got.span(column, start, stop) for column in columns], factors)
-        yield from zip(first.reshape(-1, len(ring)), second.reshape(-1, len(ring), N), strict=True)
+            blocks = range(start, min(got.blocks, start + step))
+            _transform(got.parameters, rows, limbs, (places, blocks), factors)
+            spans = [got.span(column, blocks, rooms) for column in columns]
+            ring.sums(first, second, spans, factors, len(blocks))
+        yield from zip(first.reshape(-1, size), second.reshape(-1, size, N), strict=True)
 
 
 def _tiles(columns: int, places: int) -> Iterator[tuple[range, range]]:
@@ -132,15 +150,14 @@ def _tiles(columns: int, places: int) -> Iterator[tuple[range, range]]:
             yield range(column, min(columns, column + height)), range(place, min(places, place + _FACTORS))
 
 
-def _factors(parameters: Parameters, rows: np.ndarray, limbs: int, places: range, blocks: range) -> np.ndarray:
-    """The multiplier's polynomials x_0 - sum x_i X^(N-i) of some digits and blocks, transformed, lane by lane."""
-    ring, wanted = parameters.basis, len(blocks) * N
-    found = np.empty((len(places), len(ring), N // LANES, len(blocks), 1, LANES), dtype=np.uint64)
+def _transform(
+    parameters: Parameters, rows: np.ndarray, limbs: int, part: tuple[range, range], factors: np.ndarray
+) -> None:
+    """Write the multiplier's polynomials x_0 - sum x_i X^(N-i) of some digits and blocks into `factors`."""
+    places, blocks = part
     row = -1
-    for number, place in enumerate(places):
+    for room, place in zip(factors, places, strict=True):
         if row != place // limbs:
             row = place // limbs
-            part = rows[row, blocks.start * N : blocks.stop * N]
-            cut = digits(np.concatenate([part, np.zeros(wanted - len(part), np.int64)]), limbs)
-        ring.rows(cut[place % limbs], found[number])
-    return found
+            cut = digits(padded(rows[row], blocks.start, len(blocks)), limbs)
+        parameters.basis.rows(cut[place % limbs], room)

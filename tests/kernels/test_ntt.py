@@ -111,8 +111,8 @@ def test_kernel_equals_twin(primes: tuple[int, ...], variant: str) -> None:
 
 def _kept(ring: ntt.Basis, blocks: list[np.ndarray]) -> np.ndarray:
     room = ntt.kept(len(ring), len(blocks), blocks[0].shape[0])
-    for place, block in enumerate(blocks):
-        ring.place(room, place, block)
+    ring.place(room, 0, np.stack(blocks[:3]))
+    ring.place(room, 3, np.stack(blocks[3:]))
     return room
 
 
@@ -123,9 +123,9 @@ def test_rows_are_transforms_of_the_polynomial_that_makes_inner_products(
 ) -> None:
     plain = ntt.Basis(primes)
     ring = plain if variant is None else ntt.Native(primes, variant)
-    x = np.random.default_rng(6).integers(-(2**62), 2**62, (6, N))  # four blocks go together, and two are left
-    x[1], x[5] = -(2**63), 2**63 - 1
-    room = ntt.kept(len(primes), 6, 1)
+    x = np.random.default_rng(6).integers(-(2**62), 2**62, (11, N))  # eight blocks go together, and three are left
+    x[1], x[10] = -(2**63), 2**63 - 1
+    room = ntt.kept(len(primes), 12, 1)
     ring.rows(x.reshape(-1), room)
     for block, values in enumerate(x):
         negated = (-values[:0:-1].astype(object)).tolist()
@@ -156,9 +156,9 @@ def test_sums_of_kept_columns_equal_products_block_by_block(primes: tuple[int, .
             for x, y in zip(column[start:], row, strict=True):
                 wanted_first[j, i] = (wanted_first[j, i] + plain.dot(x[0], y[0])) % plain.column[:, 0]
                 plain.multiply_add(wanted[j, i], x[1], y[0])
-    kept_rows = np.stack([_kept(ring, row) for row in rows])
+    kept_rows = np.stack([_kept(ring, [*row, row[0]]) for row in rows])  # room for one block more than is meant
     found = [(_kept(ring, columns[0]), start), (_kept(ring, columns[1][start:]), 0)]  # of different lengths
-    ring.sums(first, second, found, kept_rows)
+    ring.sums(first, second, found, kept_rows, blocks - start)
     assert np.array_equal(second, wanted)
     assert np.array_equal(first, wanted_first)
 
@@ -172,7 +172,7 @@ def test_sums_of_the_most_blocks_do_not_overflow(variant: str) -> None:
     room = np.full((1, N // ntt.LANES, ntt.MOST_BLOCKS, 2, ntt.LANES), p - 1, dtype=np.uint64)
     row = np.full((1, 1, N // ntt.LANES, ntt.MOST_BLOCKS, 1, ntt.LANES), p - 1, dtype=np.uint64)
     first, second = np.full((1, 1, 1), p - 1, np.uint64), np.full((1, 1, 1, N), p - 1, np.uint64)
-    kernel.sums(first, second, [(room, 0)], row)
+    kernel.sums(first, second, [(room, 0)], row, ntt.MOST_BLOCKS)
     assert first.item() == (N * ntt.MOST_BLOCKS - 1) % p
     assert (second == ntt.MOST_BLOCKS - 1).all()
 
@@ -200,10 +200,10 @@ def test_kernel_refuses_shapes_it_would_overrun() -> None:
     with pytest.raises(ValueError):
         kernel.multiply(np.zeros((4, 3, N), np.uint64), np.zeros((3, 3, N), np.uint64))
     with pytest.raises(ValueError):
-        kernel.place(ntt.kept(3, 2, 2), 2, np.zeros((2, 3, N), np.uint64))
+        kernel.place(ntt.kept(3, 2, 2), 1, np.zeros((2, 2, 3, N), np.uint64))
     with pytest.raises(ValueError):
-        kernel.place(ntt.kept(3, 2, 1), 0, np.zeros((2, 3, N), np.uint64))
-    for values, room in ((N - 1, ntt.kept(3, 1, 1)), (N, ntt.kept(3, 2, 1)), (N, ntt.kept(3, 1, 2))):
+        kernel.place(ntt.kept(3, 2, 1), 0, np.zeros((1, 2, 3, N), np.uint64))
+    for values, room in ((N - 1, ntt.kept(3, 1, 1)), (2 * N, ntt.kept(3, 1, 1)), (N, ntt.kept(3, 1, 2))):
         with pytest.raises(ValueError):
             kernel.rows(np.zeros(values, np.int64), room)
     with pytest.raises(ValueError):
@@ -212,9 +212,12 @@ def test_kernel_refuses_shapes_it_would_overrun() -> None:
     first, second = np.zeros((1, 1, 3), np.uint64), np.zeros((1, 1, 3, N), np.uint64)
     for columns in ([(column, 1)], [(column, -1)], [], [(column, 0)] * 2, [(column[:, :, ::2], 0)]):
         with pytest.raises(ValueError):
-            kernel.sums(first, second, columns, rows)
+            kernel.sums(first, second, columns, rows, 2)
     with pytest.raises(ValueError):
-        kernel.sums(first, second[..., :8], [(column, 0)], rows)
+        kernel.sums(first, second[..., :8], [(column, 0)], rows, 2)
+    for blocks in (0, 3):
+        with pytest.raises(ValueError):
+            kernel.sums(first, second, [(ntt.kept(3, 3, 2), 0)], rows, blocks)
 
 
 @pytest.mark.parametrize("primes", SETS)
