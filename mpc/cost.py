@@ -1,0 +1,163 @@
+"""What the protocols on shares put on the wire and compute, counted before anything runs.
+
+`Meter` has a method for each protocol of `mpc.convert`, `mpc.compare` and `mpc.opening`, of the same name, that takes
+sizes in place of values and adds up bytes by sender, waits, and transfers. Bytes include frame headers and are
+exact; heartbeats, keys and base transfers (`setup`) come on top. The lattice products are counted by `mpc.linear_cost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+__all__ = ["Meter", "setup_bytes"]
+
+_HEADER = 24
+_DIMENSION = 4
+_PLACES = 32
+_TRANSFERS = 1 << 16  # of one correction
+_WORDS = 1 << 20  # of one reply, leaf message or opening
+_OCTETS = 1 << 22  # of one message of masked bits
+
+
+def setup_bytes() -> int:
+    """Base transfers, both sides together, once a connection."""
+    return 2 * 12_400
+
+
+def _messages(count: int, most: int) -> Iterator[int]:
+    return (min(most, count - start) for start in range(0, count, most))
+
+
+def _correction(transfers: int, planes: int) -> int:
+    return sum(_HEADER + _DIMENSION + _PLACES * planes * -(-piece // 8) for piece in _messages(transfers, _TRANSFERS))
+
+
+def _words(count: int, width: int, most: int = _WORDS) -> int:
+    return sum(_HEADER + _DIMENSION + width * piece for piece in _messages(count, most))
+
+
+@dataclass
+class Meter:
+    """Bytes sent by each index, transfers (1-of-16 ones count four), protocol calls; and how often each index waits
+    for the other after it has sent something (`party.channel.Counters.rounds`)."""
+
+    sent: list[int] = field(default_factory=lambda: [0, 0])
+    waits: list[int] = field(default_factory=lambda: [0, 0])
+    transfers: int = 0
+    calls: int = 0
+    _asked: list[bool] = field(default_factory=lambda: [False, False])
+
+    @property
+    def bytes(self) -> int:
+        """Both ways."""
+        return sum(self.sent)
+
+    @property
+    def rounds(self) -> int:
+        """Of the side that waits more often."""
+        return max(self.waits)
+
+    def tell(self, sender: int, count: int) -> None:
+        """One side sends so many bytes, the other waits for them."""
+        self._send(sender, count)
+        self._wait(1 - sender)
+
+    def swap(self, first: int, second: int) -> None:
+        """Both send, then both wait."""
+        self._send(0, first)
+        self._send(1, second)
+        self._wait(0)
+        self._wait(1)
+
+    def _send(self, sender: int, count: int) -> None:
+        self.sent[sender] += count
+        self._asked[sender] = True
+
+    def _wait(self, side: int) -> None:
+        self.waits[side] += self._asked[side]
+        self._asked[side] = False
+
+    # --- protocols --------------------------------------------------------------------------------------------------
+
+    def less_than(self, n: int, bits: int) -> None:
+        """`mpc.compare.less_than` and `equal` of n pairs of numbers."""
+        if n == 0:
+            return
+        digits = -(-bits // 4)
+        triples, leaves = (digits - 1) * n, digits * n
+        if triples:
+            self._send(0, _correction(triples, 1))
+            self._send(1, _correction(triples, 1))
+        self._send(1, _correction(leaves, 4))
+        self._wait(0)
+        self._wait(1 if triples else 0)
+        self.tell(0, _words(leaves, 4))
+        self.transfers += 2 * triples + 4 * leaves
+        self.calls += 1
+        while digits > 1:
+            pairs = digits // 2
+            masked = _words(-(-3 * pairs * n // 8), 1, _OCTETS)
+            self.swap(masked, masked)
+            digits -= pairs
+
+    def negative(self, n: int, bits: int) -> None:
+        """`mpc.compare.negative`."""
+        self.less_than(n, bits - 1)
+
+    def at_least(self, n: int, bits: int) -> None:
+        """`mpc.compare.at_least`."""
+        self.negative(n, bits + 1)
+
+    def logic_and(self, n: int) -> None:
+        """`mpc.compare.logic_and`."""
+        self._both(n, _words(-(-n // 8), 1, _OCTETS))
+
+    def select(self, n: int, columns: int = 1) -> None:
+        """`mpc.convert.select` of n rows of so many values."""
+        self._both(n, _words(n * columns, 8))
+
+    def _both(self, n: int, reply: int) -> None:
+        """n transfers each way."""
+        if n == 0:
+            return
+        self.swap(_correction(n, 1), _correction(n, 1))
+        self.swap(reply, reply)
+        self.transfers += 2 * n
+        self.calls += 1
+
+    def to_arithmetic(self, n: int) -> None:
+        """`mpc.convert.to_arithmetic`, `truncate` and `lift`."""
+        if n == 0:
+            return
+        self.tell(1, _correction(n, 1))
+        self.tell(0, _words(n, 8))
+        self.transfers += n
+        self.calls += 1
+
+    def open(self, words: int, to: tuple[bool, bool]) -> None:
+        """`mpc.opening.open_to` of so many words to index 0, to index 1; packed bits are words of 64."""
+        if all(to):
+            self.swap(_words(words, 8), _words(words, 8))
+        else:
+            self.tell(0 if to[1] else 1, _words(words, 8))
+
+    def shown_groups(self, groups: int, min_rows: int, bits: int) -> None:
+        """`mpc.opening.shown_groups`."""
+        place = max(1, (groups - 1).bit_length())
+        self.negative(groups, bits + 1)
+        if min_rows == 1 or groups <= 1:
+            return
+        self.select(groups)
+        self.negative(2, bits + place + 2)
+        self.logic_and(1)
+        self.select(groups)
+        left = groups
+        while left > 1:
+            pairs = left // 2
+            self.negative(pairs, bits + place + 2)
+            self.select(pairs)
+            left -= pairs
+        self.negative(groups, bits + place + 2)
+        self.logic_and(groups)
+        self.logic_and(groups)

@@ -1,0 +1,296 @@
+"""What a plan will move and compute, step by step, before anything runs: for `tally plan` and EXPLAIN.
+
+The steps are those of `mpc.sql.execute`, counted by the same rules; sizes of groups that only a run knows are taken as
+`ASSUMED_GROUPS`, labels of groups as 16 bytes each. Bytes are those of a first statement over a connection without its
+keys and base transfers, which `setup_bytes` counts; columns that are held from earlier statements cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from mpc.cost import Meter, setup_bytes
+from mpc.lattice import NARROW
+from mpc.linear import limb_count
+from mpc.linear_cost import key_bytes, predict_inner, predict_upload
+from mpc.sql.across import ROWS
+from mpc.sql.having import tests_of
+from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of
+from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
+
+__all__ = ["Step", "steps_of"]
+
+Terms = tuple[tuple[int, int, int], ...]
+
+_LABEL = 16
+_COUNT = 24 + 8  # one message of a number
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: who does most of it ("both" or a party), waits, bytes both ways; uploaded and multiplied blocks of 8192
+    values, answers, transfers, protocol calls: what its seconds are made of."""
+
+    name: str
+    who: str
+    rounds: int = 0
+    bytes: int = 0
+    uploaded: int = 0
+    multiplied: int = 0
+    answers: int = 0
+    transfers: int = 0
+    calls: int = 0
+
+
+def steps_of(plan: Plan, sizes: tuple[int, int] | None = None) -> tuple[Step, ...]:
+    """The steps of a plan in order; those that cost nothing are left out. sizes: groups of each owner, where known."""
+    return tuple(_Count(plan, sizes).steps())
+
+
+class _Count:
+    def __init__(self, plan: Plan, sizes: tuple[int, int] | None) -> None:
+        self.plan = plan
+        self.meter = Meter()
+        self.known = (cells_of(plan.keys, 0), cells_of(plan.keys, 1))
+        self.sizes = sizes or (self.known[0] or ASSUMED_GROUPS, self.known[1] or ASSUMED_GROUPS)
+        self.cells = self.sizes[0] * self.sizes[1]
+        self.height = -(-plan.rows // BLOCK)
+        self.width = max(plan.rows, 1).bit_length()
+        self.uploaded = self.multiplied = self.answers = 0
+
+    def steps(self) -> Iterator[Step]:
+        plan = self.plan
+        yield from (Step("local columns", party) for party in plan.parties)
+        yield from self._step("keys, once a connection", "both", self._setup)
+        yield from self._step("sizes of groups", "both", self._sizes)
+        yield from self._step("comparisons of both parties' columns", "both", self._tests)
+        for owner in (0, 1):
+            count = len(self._columns(owner)) * self.sizes[owner]
+            name = f"{count} encrypted column{'s' * (count > 1)}"
+            yield from self._step(name, plan.parties[owner], partial(self._upload, owner, count))
+        for call in plan.calls:
+            many = len(call.uploaded) * len(call.rows) * self.cells * limb_count(call.bits)
+            name = f"{many} product{'s' * (many > 1)}"
+            yield from self._step(name, plan.parties[1 - call.owner], partial(self._call, call))
+        for one in plan.distincts:
+            name = f"distinct values, {one.values or ASSUMED_GROUPS} possible"
+            yield from self._step(name, plan.parties[one.owner], partial(self._distinct, one))
+        yield from self._step("sums over 64 bits joined", "both", self._carried)
+        yield from self._step("smallest group, conditions on groups", "both", self._protected)
+        longest = max((pick.bits for pick in plan.picks), default=0)
+        yield from self._step(f"searches, {longest} steps", "both", self._searches)
+        yield from self._step("openings", "both", self._openings)
+
+    def _step(self, name: str, who: str, work: Callable[[], None]) -> Iterator[Step]:
+        before, counted = self._figures(), self.meter.bytes
+        work()
+        if self.meter.bytes > counted:
+            yield Step(name, who, *(now - then for now, then in zip(self._figures(), before, strict=True)))
+
+    def _figures(self) -> tuple[int, ...]:
+        meter = self.meter
+        return (
+            meter.rounds, meter.bytes, self.uploaded, self.multiplied, self.answers, meter.transfers, meter.calls,
+        )  # fmt: skip
+
+    # --- products -------------------------------------------------------------------------------------------------
+
+    def _setup(self) -> None:
+        """Keys of those who upload, and base transfers, once a connection."""
+        plan = self.plan
+        for owner in (0, 1) if plan.rows else ():
+            if not self._columns(owner):
+                continue
+            self.meter.sent[owner] += key_bytes(NARROW)
+        if plan.tests or plan.picks or plan.distincts or self._decided or (plan.min_rows > 1 and plan.opened):
+            self.meter.swap(setup_bytes() // 4, setup_bytes() // 4)
+            self.meter.swap(setup_bytes() // 4, setup_bytes() // 4)
+
+    def _sizes(self) -> None:
+        told = [_COUNT * (size is None) for size in self.known]
+        if all(told):
+            self.meter.swap(*told)
+        elif any(told):
+            self.meter.tell(0 if told[0] else 1, _COUNT)
+
+    def _tests(self) -> None:
+        plan = self.plan
+        for test in plan.tests:
+            for start in range(0, plan.rows, ROWS):
+                self.meter.less_than(min(ROWS, plan.rows - start), test.bits)
+        for places in plan.joints:
+            for _ in places[1:]:
+                self.meter.logic_and(plan.rows)
+
+    def _columns(self, owner: int) -> set[int]:
+        """The features that an owner uploads."""
+        plan = self.plan
+        found = {number for call in plan.calls if call.owner == owner for number in call.uploaded}
+        terms = [term for pick in plan.picks if pick.owner != owner for term in pick.terms]
+        terms += [term for one in plan.distincts if one.owner != owner for term in one.terms]
+        return found | {term[1 + owner] for term in terms if self._knows(owner, term)}
+
+    def _knows(self, owner: int, term: tuple[int, int, int]) -> bool:
+        """Whether an owner's side of a product is more than a 1."""
+        return bool(self.plan.features[owner][term[1 + owner]].factors) or self.known[owner] != 1
+
+    def _upload(self, owner: int, count: int) -> None:
+        if not self.plan.rows or not count:
+            return
+        cost = predict_upload(count, self.plan.rows)
+        self.meter.tell(owner, cost.owner)
+        for _ in range(cost.rounds):
+            self.meter.tell(1 - owner, cost.multiplier // cost.rounds)
+        self.uploaded += count * self.height
+
+    def _call(self, call: Call) -> None:
+        held, others = len(call.uploaded) * self.sizes[call.owner], len(call.rows) * self.sizes[1 - call.owner]
+        self._answer(1 - call.owner, held, others, call.bits)
+
+    def _answer(self, sender: int, held: int, others: int, bits: int) -> None:
+        if self.plan.rows:
+            self.meter.tell(sender, predict_inner(held, others, bits).multiplier)
+            self.answers += held * others * limb_count(bits)
+            self.multiplied += held * others * limb_count(bits) * self.height
+
+    def _counts(self, owner: int, terms: Terms, places: int) -> None:
+        """`Joint.counts` at so many places of the owner."""
+        for term in terms:
+            for _ in range(self.sizes[1 - owner] if self._knows(1 - owner, term) else 0):
+                self._answer(owner, 1, places, 2)
+
+    # --- on shares ------------------------------------------------------------------------------------------------
+
+    def _distinct(self, one: Distinct) -> None:
+        size = one.values or ASSUMED_GROUPS
+        if one.values is None:
+            self.meter.tell(one.owner, _COUNT)
+        self._counts(one.owner, one.terms, size * self.sizes[one.owner])
+        self.meter.at_least(self.cells * size, self.width + 1)
+        self.meter.to_arithmetic(self.cells * size)
+
+    def _searches(self) -> None:
+        plan, meter = self.plan, self.meter
+        if not plan.picks:
+            return
+        self._gates([pick.gates for pick in plan.picks])
+        if plan.keys and self._decided:
+            meter.logic_and(len(plan.picks) * self.cells)
+        meter.to_arithmetic(len(plan.picks) * self.cells)
+        for bit in range(max(pick.bits for pick in plan.picks) - 1, -1, -1):
+            due = [pick for pick in plan.picks if pick.bits > bit]
+            for pick in due:
+                self._counts(pick.owner, pick.terms, self.sizes[pick.owner])
+            meter.negative(len(due) * self.cells, max(2 * pick.bound + 1 for pick in due).bit_length() + 1)
+            for pick in due:
+                self._open_bits({*plan.to, plan.parties[pick.owner]})
+
+    def _open_bits(self, to: Collection[str]) -> None:
+        first, second = (party in to for party in self.plan.parties)
+        self.meter.open(-(-self.cells // 64), (first, second))
+
+    def _carried(self) -> None:
+        quantities = self.plan.quantities
+        for place in range(max((len(quantity.limbs) for quantity in quantities), default=1) - 1):
+            widths = [quantity.width for quantity in quantities if len(quantity.limbs) > place + 1]
+            for width in sorted(set(widths)):
+                self.meter.to_arithmetic(widths.count(width) * self.cells)
+
+    @property
+    def _blind(self) -> list[int]:
+        """Owners of undeclared group keys that receive nothing."""
+        return [o for o in (0, 1) if self.known[o] is None and self.plan.parties[o] not in self.plan.to]
+
+    @property
+    def _decided(self) -> bool:
+        """Whether it is decided on shares which groups are shown."""
+        plan = self.plan
+        some = plan.min_rows > 1 or plan.limit is not None or plan.having is not None or bool(self._blind)
+        return plan.grouped and some
+
+    def _protected(self) -> None:
+        plan, meter = self.plan, self.meter
+        if self._decided:
+            groups = plan.min_rows > 1 or plan.limit is not None or bool(self._blind)
+            if groups:
+                meter.shown_groups(self.cells, plan.min_rows, self.width)
+            if plan.having is not None:
+                self._having(plan.having)
+                if groups:
+                    meter.logic_and(self.cells)
+            if plan.limit is not None:
+                self._limit(plan.limit)
+            meter.select(self.cells, sum(self._limbs()))
+        done = set(plan.opened[0].gates) if plan.grouped else set()
+        gated = [tuple(sorted(set(one.gates) - done)) for one in plan.opened]
+        gates = {gate for some in gated for gate in some}
+        if plan.min_rows > 1 and gates:
+            meter.at_least(len(gates) * self.cells, max(self.width, plan.min_rows.bit_length()) + 1)
+            left = {some: len(some) for some in gated if some}
+            while any(count > 1 for count in left.values()):
+                meter.logic_and(sum(count // 2 for count in left.values()) * self.cells)
+                left = {some: count - count // 2 for some, count in left.items()}
+            limbs = [count for count, some in zip(self._limbs(), gated, strict=True) if some]
+            meter.select(sum(limbs) * self.cells)
+
+    def _limbs(self) -> list[int]:
+        """How many words each opening has in a cell."""
+        return [len(self.plan.quantities[one.quantity].limbs) for one in self.plan.opened]
+
+    def _gates(self, lists: list[tuple[int, ...]]) -> None:
+        """`mpc.sql.having.known_bits`."""
+        distinct = {gate for some in lists for gate in some}
+        least = max(self.plan.min_rows, 1)
+        if distinct:
+            self.meter.at_least(len(distinct) * self.cells, max(self.width, least.bit_length()) + 1)
+        for some in lists:
+            for _ in some[1:]:
+                self.meter.logic_and(self.cells)
+
+    def _having(self, condition: Condition) -> None:
+        tests = tests_of(condition)
+        self._gates([test.gates for test in tests])
+        compared = [test for test in tests if test.op == "ge"]
+        if compared:
+            bits = max(test.bound for test in compared).bit_length() + 1
+            self.meter.negative(len(compared) * self.cells, max(bits, 2))
+        for _ in range(_ands(condition)):
+            self.meter.logic_and(self.cells)
+
+    def _limit(self, limit: Limit) -> None:
+        meter, cells = self.meter, self.cells
+        self._gates([rank.gates for rank in limit.ranks])
+        pairs = math.comb(cells, 2)
+        for rank in limit.ranks:
+            if rank.key is None:
+                meter.select(cells)
+                meter.negative(2 * pairs, (2 * rank.bound + 2).bit_length() + 1)
+            meter.logic_and(pairs)
+        meter.logic_and(2 * pairs)
+        meter.to_arithmetic(2 * pairs)
+        bits = max(cells, 1).bit_length() + 1
+        for wanted in (limit.offset + limit.count < cells, limit.offset > 0):
+            if wanted:
+                meter.at_least(cells, bits)
+                meter.logic_and(cells)
+
+    def _openings(self) -> None:
+        plan = self.plan
+        for limbs in self._limbs():
+            self.meter.open(limbs * self.cells, (plan.parties[0] in plan.to, plan.parties[1] in plan.to))
+        if self._blind and self._decided:
+            self._open_bits([plan.parties[owner] for owner in self._blind])
+        for owner in (0, 1):
+            if self.known[owner] is None and plan.parties[1 - owner] in plan.to:
+                self.meter.tell(owner, _LABEL * self.sizes[owner])
+
+
+def _ands(condition: Condition) -> int:
+    """How many ANDs a condition takes."""
+    if condition.op == "ge":
+        return 1
+    joined = len(condition.args) - 1 if condition.op in ("and", "or") else 0
+    return joined + sum(_ands(arg) for arg in condition.args)
