@@ -14,6 +14,7 @@ from party.home import Home
 from pipelines import execute
 from pipelines.link import Link, dial
 from pipelines.progress import Progress
+from pipelines.results import rows_table
 from pipelines.spec import read_job
 from pipelines.verbs_run import ask, check_sink, query_job
 
@@ -93,7 +94,7 @@ class Session:
     def query(self, sql: str, *, realign: bool = False) -> pa.Table:
         """One joint query: a table of its rows; decimals as text, NULL as null."""
         answer = ask(self._link, sql, realign)
-        return pa.table({name: [row[name] for row in answer["rows"]] for name in answer["columns"]})
+        return rows_table(answer["columns"], answer["rows"])
 
     def score(self, model: str, ids: object) -> pa.Table:
         """Comes with a later release."""

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 from kernels import curve25519, digest, native, ntt
 from pipelines.live import Live
 
-__all__ = ["alignment_lines", "hidden_text", "kernels", "make", "printable", "rows_text", "table_text", "text"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = [
+    "alignment_lines",
+    "hidden_text",
+    "kernels",
+    "make",
+    "printable",
+    "rows_table",
+    "rows_text",
+    "table_text",
+    "text",
+]
+
+_WORD = 1 << 63  # Arrow's integers end here
 
 
 def kernels() -> str:
@@ -17,6 +33,19 @@ def kernels() -> str:
     variants = ntt.variants()
     transforms = native.active("ntt", variants[-1] if variants else None)
     return f"{curve25519.active()}; {digest.active()}; {transforms}"
+
+
+def rows_table(columns: list[str], rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of an answer as an Arrow table; a column with integers of more than 64 bits is one of decimals."""
+    import pyarrow as pa
+
+    found = {}
+    for name in columns:
+        values = [row[name] for row in rows]
+        if any(isinstance(value, int) and not -_WORD <= value < _WORD for value in values):
+            values = [None if value is None else Decimal(value) for value in values]
+        found[name] = values
+    return pa.table(found)
 
 
 def make(live: Live) -> dict[str, Any]:

@@ -200,10 +200,9 @@ def query(path: Path, peer: str, sql: str, output: Path | None, realign: bool) -
         result = ask(link, sql, realign)
         link.close()
     if sink is not None:
-        import pyarrow as pa
+        from pipelines.results import rows_table
 
-        rows = result["rows"]
-        sink.write(pa.table({name: [row[name] for row in rows] for name in result["columns"]}))
+        sink.write(rows_table(result["columns"], result["rows"]))
     return result
 
 

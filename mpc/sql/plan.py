@@ -205,8 +205,7 @@ def _openings_of(
             parts.append(("sum_yy", weight * other * other * valid, 2 * y.scale, _square(y)))
     sums = []
     for part, poly, scale, most in parts:
-        wide = part not in ("sum", "sum_x", "sum_y")  # second moments may take more than 64 bits
-        total = builder.quantity(f"{name} ({what})", poly, scale, most, wide)
+        total = builder.quantity(f"{name} ({what})", poly, scale, most)
         sums.append(builder.open(f"{what}.{part}", total, *gates))
     return count, tuple(sums)
 

@@ -1,8 +1,8 @@
 """From polynomials to work: which columns each owner computes, which products are joint, who uploads what.
 
 Every opened number (Quantity) is a sum over rows of products of one column of each party. Where it may exceed 64 bits
-(second moments of wide columns) one factor is cut into digits of `width` bits, so that each digit's sum fits; the
-digits' sums are joined on shares before anything is opened.
+the factors are cut into digits (`cutting`), so that each limb fits; limbs are joined on shares before anything
+is opened.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from mpc.linear import limb_count
 from mpc.ring import LIMB_BITS
 from mpc.sql.across import test_of
 from mpc.sql.algebra import Poly, Side
+from mpc.sql.cutting import cut_of
 from mpc.sql.domains import domain_of
 from mpc.sql.types import (
     Call,
@@ -46,8 +47,6 @@ __all__ = [
     "work_of",
 ]
 
-SPAN = 62  # a sum that is cut stays below 2**SPAN in magnitude, one limb or several
-LIMBS = 24
 CELLS = 4096  # most group cells of one statement
 HELD_BYTES = 4 << 30  # of columns, one for each group, of one product: more are refused
 BLOCK = 8192
@@ -135,7 +134,7 @@ class Builder:
             self.opened.append(Opened(what, quantity, wanted))
         return place
 
-    def quantity(self, what: str, poly: Poly, scale: int, most: int | None, wide: bool = False) -> int:
+    def quantity(self, what: str, poly: Poly, scale: int, most: int | None) -> int:
         """The number of an opened sum. most: bound of |value| of one row where the expression gives one."""
         if (poly, scale) in self._known:
             return self._known[poly, scale]
@@ -144,8 +143,6 @@ class Builder:
         if most is not None:
             bound = min(bound, rows * most)
         largest = max((_most(side) for (a, b, _), _ in poly.terms for side in (a, b)), default=0)
-        if not wide and (bound >= 2**63 or largest >= 2**62):
-            raise overflow(what, max(bound, largest).bit_length() + 1, RANGE_HINT)
         if bound < 2**63 and largest < 2**62:
             made = Quantity((self.terms(poly),), 0, bound, scale)
         else:
@@ -183,28 +180,20 @@ class Builder:
         return len(self.quantities) - 1
 
     def _cut(self, what: str, poly: Poly, scale: int, bound: int) -> Quantity:
-        rows = max(self.rows, 1)
-        others = sum(abs(factor) * min(_most(a), _most(b)) for (a, b, _), factor in poly.terms)
-        width = min(40, SPAN - 1 - (rows * others).bit_length())
-        longest = max(max(_most(a), _most(b)).bit_length() for (a, b, _), _ in poly.terms) + 1
-        count = -(-longest // max(width, 1))
-        if width < 4 or count > LIMBS:
-            raise overflow(what, bound.bit_length() + 1, RANGE_HINT)
+        mosts = [(abs(factor), _most(a), _most(b)) for (a, b, _), factor in poly.terms]
+        values = [expr.most or 0 for (a, b, _), _ in poly.terms for expr in a.values + b.values]
+        cut = cut_of(max(self.rows, 1), [(factor, max(a, b), min(a, b)) for factor, a, b in mosts])
+        if cut is None or max(values) >= 2**63:  # a value of one row is a word in its owner's local step
+            raise overflow(what, max(bound, *values).bit_length() + 1, RANGE_HINT)
         limbs = []
-        for place in range(count):
-            cut = (place * width, width if place < count - 1 else 0)
+        for place in range(cut.limbs):
             terms = []
             for a, b, factor in poly.lowered():
-                first = _most(a) >= _most(b)
-                terms.append(
-                    (
-                        factor,
-                        self._feature(0, a, *(cut if first else (0, 0))),
-                        self._feature(1, b, *((0, 0) if first else cut)),
-                    )
-                )
+                for larger, smaller in cut.products(place):
+                    digits = (larger, smaller) if _most(a) >= _most(b) else (smaller, larger)
+                    terms.append((factor, self._feature(0, a, *digits[0]), self._feature(1, b, *digits[1])))
             limbs.append(tuple(terms))
-        return Quantity(tuple(limbs), width, bound, scale)
+        return Quantity(tuple(limbs), cut.width, bound, scale)
 
     def _feature(self, owner: int, side: Side, shift: int, width: int, last: Factor | None = None) -> int:
         factors = []

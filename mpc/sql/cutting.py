@@ -1,0 +1,64 @@
+"""Sums over 64 bits: into how many digits the factors of a product are cut, so that every digit's sum fits a word.
+
+A product x y is sum over i, j of 2**(i w + j v) x_i y_j. The larger factor is cut into digits of `width` w. The smaller
+one stays whole if it can; otherwise it is cut, too, into as few digits as possible (they are what is uploaded) of v
+bits, a multiple of w: so all products fall on places l w, and the sums at one place are one limb. Limbs are joined on
+shares (`execute`), which takes them below 2**62 in magnitude.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Cut", "cut_of"]
+
+_SPAN = 61  # a limb's sum stays below 2**_SPAN, and with what the limb before it carries below 2**62
+_WIDEST, _NARROWEST = 40, 4
+_LIMBS = 24
+_COARSE = 8  # most digits of a smaller factor
+
+
+@dataclass(frozen=True)
+class Cut:
+    """`large` digits of `width` bits of the larger factor; `small` of `step` width bits of the smaller, 1: whole."""
+
+    width: int
+    large: int
+    step: int = 0
+    small: int = 1
+
+    @property
+    def limbs(self) -> int:
+        return self.large + self.step * (self.small - 1)
+
+    def products(self, limb: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        """(shift, width) of both factors' digits whose products make a limb; width 0: all that is left, signed."""
+        for j in range(self.small):
+            i = limb - j * self.step
+            if 0 <= i < self.large:
+                wide = self.width * self.step
+                first = i * self.width, self.width if i < self.large - 1 else 0
+                yield first, (j * wide, wide if j < self.small - 1 else 0)
+
+
+def cut_of(rows: int, factors: Sequence[tuple[int, int, int]]) -> Cut | None:
+    """How to cut a sum over rows of terms (|coefficient|, bound of the larger factor, of the smaller one).
+
+    None where even so no limb would fit. The same on both sides: it reads bounds only.
+    """
+    large = max(most.bit_length() for _, most, _ in factors) + 1
+    small = max(most.bit_length() for _, _, most in factors) + 1
+    whole = (rows * sum(factor * most for factor, _, most in factors)).bit_length()
+    width = min(_WIDEST, _SPAN - whole)
+    if width >= _NARROWEST and -(-large // width) <= _LIMBS:
+        return Cut(width, -(-large // width))
+    weight = rows * sum(factor for factor, _, _ in factors)
+    for parts in range(2, _COARSE + 1):
+        for width in range(_WIDEST, _NARROWEST - 1, -1):
+            step = -(-small // (parts * width))
+            cut = Cut(width, -(-large // width), step, -(-small // (step * width)))
+            together = min(cut.small, -(-cut.large // step))  # products that meet in one limb
+            if weight * together << (width + step * width) <= 1 << _SPAN and cut.limbs <= _LIMBS:
+                return cut
+    return None
