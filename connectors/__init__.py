@@ -1,7 +1,7 @@
 """A party's table in, local parts of a query evaluated, results out. Knows no cryptography and no peer."""
 
 from connectors.declare import Declared
-from connectors.local_sql import Column, evaluate
+from connectors.local_sql import Column, evaluate, finds
 from connectors.measure import Measured, measure
 from connectors.registry import open_sink, open_source
 from connectors.sink import Receipt, Sink
@@ -17,6 +17,7 @@ __all__ = [
     "Source",
     "Stamp",
     "evaluate",
+    "finds",
     "measure",
     "open_sink",
     "open_source",

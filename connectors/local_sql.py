@@ -9,6 +9,7 @@ or are refused. Division by zero is NULL.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from party.catalogue import Type
 from party.errors import DataError, InternalError
 
-__all__ = ["Column", "evaluate"]
+__all__ = ["Column", "evaluate", "finds"]
 
 MEMORY = "2GB"
 LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -51,9 +52,12 @@ class Column:
     categories: tuple[str, ...] | None = None
 
 
-def evaluate(table: pa.Table, sql: str, name: str, memory: str = MEMORY) -> dict[str, Column]:
+def evaluate(
+    table: pa.Table, sql: str, name: str, memory: str = MEMORY, others: Mapping[str, pa.Table] | None = None
+) -> dict[str, Column]:
     """Run one `SELECT expression AS name, ... FROM "name"` over our table; rows and their order stay as they are.
 
+    others: further tables of ours, by the names under which the SELECT joins them or asks for a number of them.
     Returns the columns by name. Raises DataError when a value cannot be computed (a cast, an overflow, over 64 bits),
     without naming it; InternalError when the SQL is not such a SELECT or changes the rows.
     """
@@ -62,7 +66,8 @@ def evaluate(table: pa.Table, sql: str, name: str, memory: str = MEMORY) -> dict
         raise InternalError("a local step is one SELECT")
     row = _unused("row", {*table.column_names, sql})
     numbered = table.append_column(row, pa.array(np.arange(table.num_rows, dtype=np.int64)))
-    result = _run(numbered, f'SELECT "{row}", {sql[head.end() :]}', name, memory)
+    ordered = f' ORDER BY "{row}"' if others else ""  # a join may change the order
+    result = _run({name: numbered, **(others or {})}, f'SELECT "{row}", {sql[head.end() :]}{ordered}', memory)
     places = [place for place, found in enumerate(result.column_names) if not found.startswith(row)]
     order = result.column(0).combine_chunks().to_numpy(zero_copy_only=False)
     if not result.column_names[0].startswith(row) or not np.array_equal(order, np.arange(table.num_rows)):
@@ -81,13 +86,19 @@ def _unused(stem: str, taken: set[str]) -> str:
     return f"__{stem}_{number}_"
 
 
-def _run(table: pa.Table, sql: str, name: str, memory: str) -> pa.Table:
+def finds(tables: Mapping[str, pa.Table], sql: str, memory: str = MEMORY) -> bool:
+    """Whether one SELECT over tables of ours, by their names, gives a row. Raises as `evaluate` does."""
+    return bool(_run(tables, sql, memory).num_rows)
+
+
+def _run(tables: Mapping[str, pa.Table], sql: str, memory: str) -> pa.Table:
     import duckdb  # a party that shows its catalogue needs none
 
     kind, text = "", ""
     try:
         with duckdb.connect(":memory:", config=LOCKED | {"memory_limit": memory}) as connection:
-            connection.register(name, table)
+            for name, table in tables.items():
+                connection.register(name, table)
             connection.execute("SET lock_configuration=true")
             statements = connection.extract_statements(sql)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:

@@ -66,7 +66,7 @@ def plan(statistics: Mapping[str, Sequence[str]], tables: Mapping[str, str], con
     aggregates: list[Aggregate] = []
     outputs: list[Output] = []
     parts: list[tuple[str, tuple[str, ...]]] = []
-    scope = Scope({party: (party, tables[party]) for party in context.parties}, context.catalogues, context.unmatched)
+    scope = Scope.of_tables(tables, context.catalogues, context.unmatched)
     for kind, names in statistics.items():
         if kind not in _FUNCTIONS:
             raise UsageError(f"no statistic {kind!r}", hint=f"one of {', '.join(KINDS)}")

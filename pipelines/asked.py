@@ -6,6 +6,7 @@ Both sides call this by themselves and get the same, or the agreement fails.
 from __future__ import annotations
 
 import math
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import psi
@@ -98,7 +99,8 @@ def sizes(job: Job, catalogues: Catalogues) -> dict[str, int]:
 
 def work(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Work:
     """What one item of `analyse` comes to in lattice products."""
-    return sql.work_of(_plan(job, item, catalogues, rows))
+    works = [sql.work_of(plan) for plan in _plans(job, item, catalogues, rows)]
+    return sql.Work(*(sum(values) for values in zip(*map(astuple, works), strict=True)))
 
 
 def train_spec(job: Job) -> vfl.TrainSpec:
@@ -122,16 +124,23 @@ def train_spec(job: Job) -> vfl.TrainSpec:
     )
 
 
-def _plan(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Plan:
+def _plans(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> tuple[sql.Plan, ...]:
+    """One plan, or one for each SELECT under UNION ALL."""
     planned = context(job, item, catalogues, rows)
     if item.sql is None:
-        return statistics.plan(dict(item.statistics), dict(job.align.tables), planned).plan
-    plan = sql.plan(item.sql, planned)
+        return (statistics.plan(dict(item.statistics), dict(job.align.tables), planned).plan,)
+    found = sql.plans(item.sql, planned)
+    for plan in found:
+        _check_aligned(job, item, plan)
+    return found
+
+
+def _check_aligned(job: Job, item: Analysis, plan: sql.Plan) -> None:
     if plan.tables != tuple(name for _, name in job.align.tables):
         raise UsageError(
             f"analyse.{item.name} reads other tables than the job aligns",
             stage="analyse",
-            hint="one alignment a job: join the two tables named under `align`",
+            hint="one alignment a job: the parties join the two tables named under `align`, others each by itself",
         )
     if plan.keep not in (None, job.align.keep):
         raise UsageError(
@@ -139,7 +148,6 @@ def _plan(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Pl
             stage="analyse",
             hint=f"say `keep: {plan.keep}` under `align`, or use JOIN",
         )
-    return plan
 
 
 def keys_tried(job: Job, catalogues: Catalogues) -> int:
@@ -166,7 +174,8 @@ def request(job: Job, catalogues: Catalogues) -> Request:
     found = psi.request(joined(job, catalogues))
     rows = row_bound(job, catalogues)
     for item in job.analyse:
-        found |= _plan(job, item, catalogues, rows).request
+        for plan in _plans(job, item, catalogues, rows):
+            found |= plan.request
     if job.train is not None:
         import vfl
 
@@ -217,7 +226,10 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
         lines.append(f"align: {job.align.keep} keeps its rows without a match; the other side learns how many")
     for item in job.analyse:
         told = " and ".join(item.to)
-        lines += [f"{item.name} (to {told}): {line}" for line in _plan(job, item, catalogues, rows).explain()]
+        plans = _plans(job, item, catalogues, rows)
+        for plan in plans:
+            name = item.name if len(plans) == 1 else plan.name
+            lines += [f"{name} (to {told}): {line}" for line in plan.explain()]
     if job.train is not None:
         import vfl
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 import psi
-from connectors import Receipt, Sink, evaluate, open_sink
+from connectors import Receipt, Sink, evaluate, finds, open_sink
 from mpc import sql, statistics
 from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
@@ -24,7 +24,7 @@ from party.message import Bytes, Message
 from pipelines import alignments, asked, prepared
 from pipelines.job import Analysis
 from pipelines.live import Live
-from pipelines.tables import identifiers, open_table, read_aligned, table_spec
+from pipelines.tables import identifiers, open_table, read_aligned, read_whole, table_spec
 
 __all__ = ["STAGES", "align", "analyse", "score", "train"]
 
@@ -119,11 +119,14 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
     rows = _aligned(live).rows
     context = asked.context(live.job, item, live.catalogues, len(rows))
     if item.sql is not None:
-        plan = sql.plan(item.sql, context)
-        if plan.keep is None and live.job.align.keep is not None:  # an inner join over an alignment that holds more
-            rows = rows[: len(rows) - _aligned(live).unmatched]
-            plan = sql.plan(item.sql, replace(context, rows=len(rows)))
-        result = sql.execute(plan, _local(live, plan, rows), live.engine, _aligned(live).digest)
+        found = []
+        matched = rows[: len(rows) - _aligned(live).unmatched]
+        inner = sql.plans(item.sql, replace(context, rows=len(matched)))
+        for plan, fewer in zip(sql.plans(item.sql, context), inner, strict=True):
+            alike = plan.keep is not None or live.job.align.keep is None
+            chosen, of = (plan, rows) if alike else (fewer, matched)  # an inner join over an alignment that holds more
+            found.append(sql.execute(chosen, _local(live, chosen, of), live.engine, _aligned(live).digest))
+        result = sql.joined(found)
         if result is None:
             return None
         return {
@@ -137,11 +140,20 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
 
 
 def _local(live: Live, plan: sql.Plan, rows: np.ndarray) -> sql.LocalColumns:
-    """Our local step, evaluated over our aligned rows."""
+    """Our local step, evaluated over our aligned rows and our further tables."""
+    reads = sql.reads_of(plan, live.us)
+    others = {sql.further_name(name): read_whole(open_table(live.home, name), c) for name, c in reads.there.items()}
+    for unique in reads.unique:
+        if finds(others, sql.repeated_select(unique)):
+            columns = ", ".join(unique.columns)
+            raise DataError(
+                f"{columns} is not unique in table {unique.table}: more than one row answers",
+                party=live.us,
+                hint="a further table is joined on columns that tell its rows apart",
+            )
     table = dict(live.job.align.tables)[live.us]
-    used = sorted({use.column for use in plan.request.uses if use.party == live.us and use.use != "join"})
-    values = read_aligned(open_table(live.home, table), used, rows)
-    return evaluate(values, plan.local[live.us], sql.TABLE)
+    values = read_aligned(open_table(live.home, table), reads.here, rows)
+    return evaluate(values, plan.local[live.us], sql.TABLE, others=others)
 
 
 def train(live: Live) -> None:

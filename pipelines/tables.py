@@ -31,6 +31,7 @@ __all__ = [
     "kept_catalogue",
     "open_table",
     "read_aligned",
+    "read_whole",
     "table_spec",
     "table_stamp",
 ]
@@ -142,6 +143,11 @@ def read_aligned(source: Source, columns: Sequence[str], rows: np.ndarray) -> pa
         return pa.table({"_": pa.nulls(len(rows))})
     places = pa.array(rows, mask=rows < 0)  # -1: the other side's row without a match, all NULL here
     return source.read(list(columns)).take(places).combine_chunks()
+
+
+def read_whole(source: Source, columns: Sequence[str]) -> pa.Table:
+    """These columns of all rows; an empty choice of columns gives a table of rows only."""
+    return source.read(list(columns)) if columns else pa.table({"_": pa.nulls(source.rows())})
 
 
 def table_stamp(home: Home, name: str) -> str:

@@ -151,17 +151,17 @@ def result_text(result: dict[str, Any]) -> str:
 
 
 def query_job(home: Home, peer: str, sql: str) -> Job:
-    """A job that asks one statement; its tables, and whose rows stay without a match, are read off the statement."""
-    from pipelines.statements import keeper_of, tables_of
+    """A job that asks one statement; what it aligns, and whose rows it keeps, are read off the statement."""
+    from mpc.sql import tables_of
 
     found = tables_of(sql)
     us = home.party.name
-    if set(found) != {us, peer}:
+    if set(found.tables) != {us, peer}:
         raise UsageError(
-            f"a query joins one table of {us} with one of {peer}, not of {', '.join(found) or 'nobody'}",
+            f"a query joins one table of {us} with one of {peer}, not of {', '.join(found.tables) or 'nobody'}",
             hint=f"FROM {us}.TABLE a JOIN {peer}.TABLE b ON a.KEY = b.KEY",
         )
-    align = Align(tuple(found.items()), "both", keep=keeper_of(sql))
+    align = Align(tuple(found.tables.items()), "both", keep=found.keep)
     job = Job("query", us, align, (Analysis("query", (us,), sql),))
     job.check()
     return job

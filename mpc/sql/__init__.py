@@ -2,11 +2,15 @@
 
 from mpc.sql.execute import execute
 from mpc.sql.local import LocalColumn, LocalColumns
+from mpc.sql.lookups import Reads, Unique, reads_of
+from mpc.sql.places import StatementError
 from mpc.sql.plan import build, plan
 from mpc.sql.products import Work, work_of
-from mpc.sql.render import TABLE
+from mpc.sql.render import TABLE, further_name, repeated_select
 from mpc.sql.result import Result
+from mpc.sql.sources import Tables, tables_of
 from mpc.sql.types import Context, Plan
+from mpc.sql.union import joined, plans
 
 __all__ = [
     "TABLE",
@@ -14,10 +18,20 @@ __all__ = [
     "LocalColumn",
     "LocalColumns",
     "Plan",
+    "Reads",
     "Result",
+    "StatementError",
+    "Tables",
+    "Unique",
     "Work",
     "build",
     "execute",
+    "further_name",
+    "joined",
     "plan",
+    "plans",
+    "reads_of",
+    "repeated_select",
+    "tables_of",
     "work_of",
 ]

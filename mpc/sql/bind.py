@@ -11,11 +11,12 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from mpc.sql import numbers
+from mpc.sql.places import locate
 from mpc.sql.scope import Scope, refuse
 from mpc.sql.types import Expr, Kind
 from party.errors import UsageError
 
-__all__ = ["SIZE", "bind"]
+__all__ = ["SIZE", "bind", "truth_of"]
 
 SIZE = 20_000  # nodes of one statement's expressions, each written out where it is used
 
@@ -24,14 +25,25 @@ _PARTS = {
     "year": _YEARS, "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "day": (1, 31), "dow": (0, 6),
     "dayofweek": (0, 6), "isodow": (1, 7), "doy": (1, 366), "hour": (0, 23), "minute": (0, 59),
 }  # fmt: skip
+_SUPPORTED = (
+    "in a row: + - * // %, comparisons, AND OR NOT, IN, BETWEEN, IS, LIKE, CASE, CAST, and the functions that"
+    " docs/reference/sql.md lists"
+)
 _TRUNCATIONS = ("year", "quarter", "month", "week", "day", "hour")
 
 
 def bind(node: exp.Expression, scope: Scope) -> Expr:
-    """The typed expression of one scalar node; UsageError names what is not allowed."""
+    """The typed expression of one scalar node; UsageError names what is not allowed, and where it stands."""
+    try:
+        return _bind(node, scope)
+    except UsageError as error:
+        raise locate(error, node) from None
+
+
+def _bind(node: exp.Expression, scope: Scope) -> Expr:
     entry = _NODES.get(type(node))
     if entry is None:
-        raise refuse(node)
+        raise refuse(node, hint=_SUPPORTED)
     parts, build = entry
     for name, part in node.args.items():
         if part not in (None, False, []) and name not in parts:
@@ -42,6 +54,14 @@ def bind(node: exp.Expression, scope: Scope) -> Expr:
             f"the expression {node.sql(dialect='duckdb')[:80]} is too large when it is written out",
             hint="nest NULLIF, ROUND, CASE and IN less deeply",
         )
+    return found
+
+
+def truth_of(node: exp.Expression, scope: Scope) -> Expr:
+    """A condition of a row."""
+    found = bind(node, scope)
+    if found.kind not in ("bool", "null"):
+        raise locate(UsageError(f"{found.kind} where a condition is due", hint="write a comparison"), node)
     return found
 
 
@@ -327,7 +347,7 @@ def _negative(node: exp.Expression, scope: Scope) -> Expr:
 _TWO = ("this", "expression")
 _NODES: dict[type[exp.Expression], tuple[tuple[str, ...], Build]] = {
     exp.Paren: (("this",), lambda node, scope: bind(node.this, scope)),
-    exp.Column: (("this", "table", "db"), lambda node, scope: scope.column(node)),  # type: ignore[arg-type]  # by its key
+    exp.Column: (("this", "table", "db"), lambda node, scope: scope.column(node)),
     exp.Literal: (("this", "is_string"), _literal),
     exp.Boolean: (("this",), lambda node, scope: _bool("literal", value=bool(node.this))),
     exp.Null: ((), lambda node, scope: Expr("literal", "null")),

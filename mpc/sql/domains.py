@@ -17,6 +17,8 @@ def domain_of(expr: Expr) -> Values | None:
         return False, True
     if expr.op == "literal" and expr.kind == "string":
         return (str(expr.value),)
+    if expr.op == "looked":
+        return domain_of(expr.args[1])
     if expr.op == "column":
         declared = next((arg for arg in expr.args if arg.op == "domain"), None)
         if declared is not None:

@@ -16,6 +16,7 @@ because who knows what the other ways gave is left with this one. A way that giv
 
 from __future__ import annotations
 
+from mpc.sql.lookups import looked
 from mpc.sql.types import Expr, owners
 from party.errors import UsageError
 
@@ -31,8 +32,11 @@ def ways(expr: Expr) -> tuple[Way, ...]:
     """Each way in which a row that is not NULL gives an expression something, as conditions; () for every row."""
     if expr.op == "literal":
         return () if expr.kind == "null" or expr.value in (0, False) else _ALWAYS
-    if expr.op == "column":
+    if expr.op in ("column", "scalar"):
         return _ALWAYS
+    if expr.op == "looked":
+        row, value = expr.args
+        return tuple(tuple(looked(row, condition) for condition in way) for way in ways(value))
     if expr.kind == "bool":
         return ((expr,),)
     if expr.op == "number":
@@ -76,6 +80,9 @@ def _flag(expr: Expr) -> Expr | None:
         return _flag(expr.args[0])
     if expr.kind == "bool":
         return expr
+    if expr.op == "looked":
+        flag = _flag(expr.args[1])
+        return None if flag is None else looked(expr.args[0], flag)
     if expr.op == "column" and expr.kind in ("integer", "decimal") and (expr.low, expr.high) == (0, 10**expr.scale):
         return _bool("<>", expr, Expr("literal", expr.kind, value=0, scale=expr.scale, low=0, high=0))
     return None

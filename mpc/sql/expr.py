@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-__all__ = ["COMPARISONS", "Expr", "Kind", "columns_of", "never_null", "owners"]
+__all__ = ["COMPARISONS", "NULL_IF_AN_ARGUMENT_IS", "Expr", "Kind", "never_null", "owners"]
 
 Kind = Literal["integer", "decimal", "float", "string", "bool", "date", "timestamp", "null"]
 
@@ -48,7 +47,7 @@ class Expr:
 
 
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
-_NULL_IF_AN_ARGUMENT_IS = frozenset(
+NULL_IF_AN_ARGUMENT_IS = frozenset(
     {"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "like", "ilike"}
     | {*COMPARISONS, "and", "or", "not", "less", "equal", "day", "microsecond", "digest"}
 )
@@ -60,7 +59,7 @@ def never_null(expr: Expr) -> bool:
         return any(arg.op == "required" for arg in expr.args)
     if expr.op == "literal":
         return expr.kind != "null"
-    if expr.op in ("isnull", "istrue", "isfalse"):
+    if expr.op in ("isnull", "istrue", "isfalse", "matched"):
         return True
     if expr.op == "place":
         return never_null(expr.args[0])
@@ -68,23 +67,10 @@ def never_null(expr: Expr) -> bool:
         return any(never_null(arg) for arg in expr.args)
     if expr.op == "case":
         return all(never_null(arg) for arg in (*expr.args[1:-1:2], expr.args[-1]))
-    return expr.op in _NULL_IF_AN_ARGUMENT_IS and all(never_null(arg) for arg in expr.args)
+    return expr.op in NULL_IF_AN_ARGUMENT_IS and all(never_null(arg) for arg in expr.args)
 
 
 def owners(expr: Expr) -> frozenset[str]:
     """The parties whose columns an expression reads."""
     mine = frozenset() if expr.owner is None else frozenset({expr.owner})
     return mine.union(*(owners(arg) for arg in expr.args))
-
-
-def columns_of(expr: Expr, use: str) -> Iterator[tuple[str, str, str]]:
-    """Every column an expression reads: (owner, column, use). Conditions count as `filter`, whatever they stand in, and
-    what is compared with the other party's columns as `compare`."""
-    if expr.op == "column" and expr.owner is not None:
-        yield expr.owner, str(expr.value), use
-    if expr.op in COMPARISONS and len(owners(expr)) > 1:
-        use = "compare"
-    for place, arg in enumerate(expr.args):
-        condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
-        inner = "filter" if condition or (arg.kind == "bool" and arg.op != "column" and use == "aggregate") else use
-        yield from columns_of(arg, inner)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlglot import exp
 
 from mpc.sql import numbers
+from mpc.sql.places import locate, place_of, placed
+from mpc.sql.reading import bare, name_of
 from mpc.sql.scope import refuse
 from mpc.sql.types import Aggregate, Expr, Order, Output, Post
 from party.errors import UsageError
 
-__all__ = ["Answer", "bare"]
+__all__ = ["Answer"]
 
 _FUNCTIONS: dict[type[exp.Expression], str] = {
     exp.Count: "count",
@@ -57,17 +59,20 @@ class Answer:
         self.select = select
         self.groups = groups
         self.aggregates: list[Aggregate] = []
+        self.places: list[int | None] = []  # of each aggregate in the text
         self._places: dict[Aggregate, int] = {}
         self._bind = bind
         self._condition = condition
 
-    def outputs(self) -> tuple[Output, ...]:
+    def outputs(self, listed: Sequence[exp.Expression]) -> tuple[Output, ...]:
         """The columns of the answer."""
-        found = tuple(Output(_name(node), self._post(bare(node))) for node in self.select.expressions)
+        found = tuple(Output(name_of(node), self._post(bare(node))) for node in listed)
         seen = [output.name.lower() for output in found]
         for output in found:
             if seen.count(output.name.lower()) > 1:
-                raise UsageError(f"two columns of the answer are named {output.name!r}", hint="name them with AS")
+                twice = [node for node in listed if name_of(node).lower() == output.name.lower()][1]
+                told = UsageError(f"two columns of the answer are named {output.name!r}", hint="name them with AS")
+                raise locate(told, twice)
         return found
 
     def having(self) -> Post | None:
@@ -76,7 +81,8 @@ class Answer:
         if node is None:
             return None
         if not self.groups:
-            raise UsageError("HAVING without GROUP BY is not supported", hint="look at the one row of the answer")
+            told = UsageError("HAVING without GROUP BY is not supported", hint="look at the one row of the answer")
+            raise locate(told, node)
         return self._test(node.this)
 
     def order(self) -> tuple[Order, ...]:
@@ -95,7 +101,8 @@ class Answer:
         """LIMIT and OFFSET as numbers of rows; None without a LIMIT."""
         limit, offset = (self._rows(name) for name in ("limit", "offset"))
         if limit is None and offset is not None:
-            raise UsageError("OFFSET without LIMIT is not supported", hint="add a LIMIT")
+            told = UsageError("OFFSET without LIMIT is not supported", hint="add a LIMIT")
+            raise locate(told, self.select.args["offset"])
         return None if limit is None else (limit, offset or 0)
 
     def _rows(self, name: str) -> int | None:
@@ -106,11 +113,13 @@ class Answer:
         others = [part for key, part in node.args.items() if key != "expression" and part not in (None, False, [])]
         whole = isinstance(number, exp.Literal) and not number.args.get("is_string") and str(number.this).isdecimal()
         if type(node) not in (exp.Limit, exp.Offset) or others or not whole or len(str(number.this)) > 9:
-            raise UsageError(f"{name.upper()} takes a whole number of rows", hint="as in LIMIT 10 OFFSET 20")
+            told = UsageError(f"{name.upper()} takes a whole number of rows", hint="as in LIMIT 10 OFFSET 20")
+            raise locate(told, node)
         return int(number.this)
 
     # --- conditions on groups ---------------------------------------------------------------------------------------
 
+    @placed
     def _test(self, node: exp.Expression) -> Post:
         for name, part in node.args.items():
             if part not in (None, False, []) and name not in ("this", "expression", "expressions", "low", "high"):
@@ -134,6 +143,7 @@ class Answer:
             return Post("isnull", (self._number(node.this),))
         raise refuse(node, hint="HAVING compares aggregates with numbers and with one another, joined by AND, OR, NOT")
 
+    @placed
     def _number(self, node: exp.Expression) -> Post:
         found = self._post(self._named(node))
         if found.op == "key":
@@ -158,6 +168,7 @@ class Answer:
             hint="write the aggregate, or another name after AS",
         )
 
+    @placed
     def _listed(self, node: exp.Expression) -> exp.Expression:
         """ORDER BY 2 and ORDER BY alias mean a column of the answer."""
         listed = self.select.expressions
@@ -180,6 +191,7 @@ class Answer:
 
     # --- columns of the answer --------------------------------------------------------------------------------------
 
+    @placed
     def _post(self, node: exp.Expression) -> Post:
         function = _function(node)
         if function is not None or isinstance(node, exp.Filter):
@@ -220,6 +232,7 @@ class Answer:
                 raise UsageError(f"arithmetic on {found.function.upper()} of a {found.args[0].kind}")
         return post
 
+    @placed
     def _aggregate(self, node: exp.Expression) -> int:
         condition = None
         if isinstance(node, exp.Filter):
@@ -236,6 +249,7 @@ class Answer:
         place = self._places.setdefault(found, len(self.aggregates))
         if place == len(self.aggregates):
             self.aggregates.append(found)
+            self.places.append(place_of(node))
         return place
 
     def _call(self, node: exp.Expression, function: str) -> tuple[str, tuple[Expr, ...]]:
@@ -298,6 +312,7 @@ class Answer:
             raise UsageError("PERCENTILE_DISC in descending order is not supported", hint="negate the expression")
         return x, p
 
+    @placed
     def _argument(self, node: exp.Expression, function: str) -> Expr:
         if node.find(exp.AggFunc) is not None:
             raise refuse(node, hint="an aggregate inside an aggregate")
@@ -321,16 +336,6 @@ class Answer:
         return expr
 
 
-def _name(node: exp.Expression) -> str:
-    if isinstance(node, exp.Alias):
-        return node.alias
-    if isinstance(node, exp.Column):
-        return str(node.this.this)
-    if isinstance(node, exp.Count) and isinstance(node.this, exp.Star):
-        return "count_star()"
-    return node.sql(dialect="duckdb", normalize_functions="lower")[:200]
-
-
 def _function(node: exp.Expression) -> str | None:
     if isinstance(node, exp.Anonymous):
         return _NAMED.get(str(node.this).lower())
@@ -351,8 +356,3 @@ def _chained(node: exp.Expression) -> list[exp.Expression]:
         else:
             found.append(part)
     return found
-
-
-def bare(node: exp.Expression) -> exp.Expression:
-    """Without its alias."""
-    return node.this if isinstance(node, exp.Alias) else node

@@ -10,7 +10,9 @@ from mpc.sql.domains import domain_of
 from mpc.sql.entering import pair_ways, ways
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.limit import check_cells
+from mpc.sql.lookups import reads
 from mpc.sql.parse import parse
+from mpc.sql.places import at, located
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
 from mpc.sql.ranks import FUNCTIONS, check_answers, picks_of
 from mpc.sql.render import local_select
@@ -25,10 +27,10 @@ from mpc.sql.types import (
     Plan,
     Post,
     Query,
-    columns_of,
     never_null,
     owners,
 )
+from mpc.sql.uses import columns_of
 from party.errors import UsageError
 from party.request import Opening, Request, Use
 
@@ -38,23 +40,25 @@ __all__ = ["build", "plan"]
 def plan(sql: str, context: Context) -> Plan:
     """Plan one statement; runs nothing and needs no data.
 
-    Raises UsageError (exit 2): an unsupported construct by its name, a name that is not granted, a sum that would
-    overflow 64 bits.
+    Raises StatementError (exit 2), with line and column: an unsupported construct by its name, a name that is not
+    granted, a sum that would overflow 64 bits.
     """
-    query = parse(sql, context)
-    try:
-        return build(query, context)
-    except RecursionError:
-        raise UsageError("the statement is nested too deeply") from None
+    with located(sql):
+        found = parse(sql, context)
+        if len(found) > 1:
+            raise UsageError("UNION ALL makes several plans", hint="`mpc.sql.plans` gives them")
+        return build(found[0], context)
 
 
 def build(query: Query, context: Context) -> Plan:
     """The plan of a query that is parsed already (SQL or statistics)."""
     if context.rows >= 2**31 or context.rows < 0:
         raise UsageError("a joint query takes at most 2^31 rows")
-    keys = _keys(query, context)
+    with at(next(iter(query.places.groups), None)):
+        keys = _keys(query, context)
     builder = Builder(context.rows, keys, context.parties)
-    weight = truth(query.where, context.parties)[0] if query.where is not None else ONE
+    with at(query.places.where):
+        weight = truth(query.where, context.parties)[0] if query.where is not None else ONE
     if keys:
         rows = builder.quantity("the number of rows", weight, 0, 1)
         builder.open(f"query.{context.name}.rows", rows, rows)
@@ -62,7 +66,8 @@ def build(query: Query, context: Context) -> Plan:
     end = len(builder.opened)
     for place, aggregate in enumerate(query.aggregates):
         what = f"query.{context.name}.{_column_name(query, place)}"
-        places.append(_openings_of(aggregate, weight, builder, what, context))
+        with at(query.places.aggregates[place] if query.places.aggregates else None):
+            places.append(_openings_of(aggregate, weight, builder, what, context))
         if place < shown:
             end = len(builder.opened)
     cells = math.prod(cells_of(keys, owner) or 1 for owner in (0, 1))  # at least: the run knows all
@@ -103,7 +108,7 @@ def build(query: Query, context: Context) -> Plan:
             frozenset(_openings(context, keys, whats, query) | _changed(context, calls) | _searches(context, builder)),
         ),
         local_sql=(_local(builder, 0), _local(builder, 1)),
-        explanation=tuple(_explain(context, builder, whats, having, limit)),
+        explanation=(*_explain(context, builder, whats, having, limit), *_read_alone(query, context, builder)),
         keep=query.keep,
         having=having,
         order=query.order,
@@ -263,7 +268,7 @@ def _square(expr: Expr) -> int | None:
 
 def _uses(query: Query, context: Context) -> frozenset[Use]:
     tables = dict(zip(context.parties, query.tables, strict=True))
-    found: set[tuple[str, str, str]] = set()
+    found: set[tuple[str, str | None, str, str]] = set()
     if query.where is not None:
         found |= set(columns_of(query.where, "filter"))
     for aggregate in query.aggregates:
@@ -274,8 +279,8 @@ def _uses(query: Query, context: Context) -> frozenset[Use]:
     for expr in query.groups:
         found |= set(columns_of(expr, "group"))
     for party, columns in zip(context.parties, query.join, strict=True):
-        found |= {(party, column, "join") for column in columns}
-    return frozenset(Use(party, tables[party], column, use) for party, column, use in found)
+        found |= {(party, None, column, "join") for column in columns}
+    return frozenset(Use(party, table or tables[party], column, use) for party, table, column, use in found)
 
 
 def _changed(context: Context, calls: tuple[Call, ...]) -> set[Opening]:
@@ -311,6 +316,18 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
                 found.append(Opening(f"query.{context.name}.shown", ours))
             found += [Opening(f"query.{context.name}.labels", to) for to in context.to if to != ours]
     return set(found)
+
+
+def _read_alone(query: Query, context: Context, builder: Builder) -> list[str]:
+    """Further tables that an owner reads by itself, of all their rows, whether aligned or not."""
+    lines = []
+    for party, table, sources in zip(context.parties, query.tables, builder.sources, strict=True):
+        found = reads([source.expr for source in sources], table)
+        lines += [f"{party} reads all of its table {further} by itself" for further in found.there]
+        for unique in found.unique:
+            columns = ", ".join(unique.columns)
+            lines.append(f"the statement ends with an error where {columns} is not unique in {party}.{unique.table}")
+    return lines
 
 
 def _explain(

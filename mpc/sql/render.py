@@ -6,12 +6,14 @@ its result column is an error of the evaluation, never a wrapped number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
+from mpc.sql.lookups import TRUE, Unique
 from mpc.sql.types import Expr, GroupKey, Source
 from party.errors import UsageError
 
-__all__ = ["TABLE", "local_select", "render"]
+__all__ = ["TABLE", "further_name", "local_select", "render", "repeated_select"]
 
 TABLE = "aligned"  # the name under which the owner's aligned table is evaluated
 _INT64 = 2**63 - 1
@@ -35,7 +37,102 @@ def local_select(sources: Sequence[Source], keys: Sequence[GroupKey]) -> str:
             text = render(source.expr)
         parts.append(f"{text} AS {source.name}")
     listed = ", ".join(parts) or "CAST(1 AS BIGINT) AS c0"
-    return f"SELECT {listed} FROM {TABLE}"  # noqa: S608  # every part is rendered from our own tree
+    return f"SELECT {listed} FROM {_from(TABLE, [source.expr for source in sources])}"  # noqa: S608  # our own tree
+
+
+# --- further tables of the owner --------------------------------------------------------------------------------------
+
+
+def further_name(table: str) -> str:
+    """The name under which a whole table of the owner is evaluated."""
+    return f"table {table}"
+
+
+def repeated_select(unique: Unique) -> str:
+    """One row where keys that must be unique are not, none else."""
+    keys = [f"k{place}" for place in range(len(unique.keys))]
+    listed = ", ".join(f"{render(key)} AS {name}" for key, name in zip(unique.keys, keys, strict=True))
+    rows = f"SELECT {listed} FROM {_rows(unique.table, [*unique.keys, unique.condition], unique.condition)}"  # noqa: S608
+    present = " AND ".join(f"{name} IS NOT NULL" for name in keys)
+    return f"SELECT 1 FROM ({rows}) WHERE {present} GROUP BY {', '.join(keys)} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
+
+
+def _rows(table: str, exprs: Iterable[Expr], condition: Expr) -> str:
+    """FROM and WHERE over a whole table."""
+    where = "" if condition == TRUE else f" WHERE {render(condition)}"
+    return _from(_quoted(further_name(table)), exprs) + where
+
+
+def _from(table: str, exprs: Iterable[Expr]) -> str:
+    """A table, and beside each of its rows those that the expressions look up."""
+    found: dict[Expr, dict[Expr, None]] = {}
+    for expr in exprs:
+        _collect(expr, found)
+    text = table
+    for row, values in found.items():
+        name, keys, here = _label("l", row), row.args[1::2], row.args[2::2]
+        columns = [f"{render(key)} AS {name}_k{place}" for place, key in enumerate(keys)]
+        columns += [f"{render(value)} AS {_label('v', value)}" for value in values]
+        rows = f"SELECT {', '.join(columns)} FROM {_rows(str(row.value), [*row.args[:1], *keys, *values], row.args[0])}"  # noqa: S608
+        equal = " AND ".join(f"{name}.{name}_k{place} = {render(expr)}" for place, expr in enumerate(here))
+        text += f" LEFT JOIN ({rows}) AS {name} ON {equal}"
+    return text
+
+
+def _collect(expr: Expr, found: dict[Expr, dict[Expr, None]]) -> None:
+    """The lookups of an expression over the rows here, those that others build on first, each with its values."""
+    if expr.op in ("looked", "matched"):
+        row = expr.args[0]
+        for here in row.args[2::2]:
+            _collect(here, found)
+        values = found.setdefault(row, {})
+        if expr.op == "looked":
+            values[expr.args[1]] = None
+    elif expr.op == "member":
+        _collect(expr.args[3], found)
+    elif expr.op not in ("column", "scalar"):
+        for arg in expr.args:
+            _collect(arg, found)
+
+
+def _label(kind: str, expr: Expr) -> str:
+    """A name that tells one expression from all others."""
+    return f"{kind}_{hashlib.sha256(repr(expr).encode()).hexdigest()[:20]}"
+
+
+def _looked(expr: Expr) -> str:
+    return f"{_label('l', expr.args[0])}.{_label('v', expr.args[1])}"
+
+
+def _matched(expr: Expr) -> str:
+    name = _label("l", expr.args[0])
+    return f"({name}.{name}_k0 IS NOT NULL)"
+
+
+def _scalar(expr: Expr) -> str:
+    """A number of a whole table; NULL where too few rows enter it in one of its ways."""
+    table, condition, value, least, *ways = expr.args
+    if expr.value == "count":
+        text = "count(*)" if value == TRUE else f"count({render(value)})"
+    else:
+        text = f"{expr.value}({render(value)})"
+        if expr.value == "avg":
+            text = f"({text} / {10**value.scale})" if value.scale else text
+        elif expr.kind in ("integer", "decimal"):
+            text = f"CAST({text} AS {'HUGEINT' if _wide(expr) else 'BIGINT'})"
+    enough = " AND ".join(f"count(*) FILTER (WHERE {render(way)}) >= {int(least.value or 0)}" for way in ways)
+    text = f"CASE WHEN {enough} THEN {text} END" if ways else text
+    return f"(SELECT {text} FROM {_rows(str(table.value), [condition, value, *ways], condition)})"  # noqa: S608
+
+
+def _member(expr: Expr) -> str:
+    table, condition, column, here = expr.args
+    rows = _rows(str(table.value), [condition, column], condition)
+    return f"({render(here)} IN (SELECT {render(column)} FROM {rows}))"  # noqa: S608
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _code(expr: Expr, key: GroupKey) -> str:
@@ -74,7 +171,7 @@ def _wide(expr: Expr) -> bool:
 
 
 def _column(expr: Expr) -> str:
-    name = '"' + str(expr.value).replace('"', '""') + '"'
+    name = _quoted(str(expr.value))
     if expr.kind == "integer":
         return f"CAST({name} AS BIGINT)"
     if expr.kind == "bool":
@@ -219,5 +316,9 @@ _OPS: dict[str, Callable[[Expr], str]] = {
     "microsecond": lambda expr: f"epoch_us({render(expr.args[0])})",
     "place": _place,
     "digest": lambda expr: f"CAST('0x' || substring(sha256({render(expr.args[0])}), 1, 15) AS BIGINT)",
+    "looked": _looked,
+    "matched": _matched,
+    "scalar": _scalar,
+    "member": _member,
     "to_date": lambda expr: f"CAST({render(expr.args[0])} AS DATE)",
 }

@@ -1,16 +1,17 @@
-"""Names: what a column of a statement means in the two joined tables, and how a construct is refused."""
+"""Names: what a column of a statement means in the joined tables, and how a construct is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sqlglot import exp
 
 from mpc.sql.types import Expr, Kind
-from party.catalogue import Catalogue, Column
+from party.catalogue import Catalogue, Column, Table
 from party.errors import UsageError
 
-__all__ = ["Scope", "means", "refuse"]
+__all__ = ["Relation", "Scope", "catalogue_columns", "means", "refuse"]
 
 
 def refuse(node: exp.Expr, hint: str | None = None) -> UsageError:
@@ -20,24 +21,45 @@ def refuse(node: exp.Expr, hint: str | None = None) -> UsageError:
 
 
 @dataclass(frozen=True)
-class Scope:
-    """The two joined tables under their aliases: alias -> (party, table name). unmatched: the party whose columns are
-    NULL in rows of the other that have no match."""
+class Relation:
+    """What a name in FROM stands for: name -> expression of its owner. further: the owner looks up in this table."""
 
-    aliases: dict[str, tuple[str, str]]
+    party: str
+    table: str
+    columns: Mapping[str, Expr]
+    further: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The names in FROM, by alias. unmatched: the party whose columns are NULL in rows of the other that have no match.
+    nested: types a SELECT that stands among the expressions; None where there may be none."""
+
+    aliases: Mapping[str, Relation]
     catalogues: tuple[Catalogue, Catalogue]
     unmatched: str | None = None
+    nested: Callable[[exp.Expr, Scope], Expr] | None = None
 
-    def column(self, node: exp.Column) -> Expr:
+    @classmethod
+    def of_tables(
+        cls, tables: Mapping[str, str], catalogues: tuple[Catalogue, Catalogue], unmatched: str | None = None
+    ) -> Scope:
+        """One table of each party, under the party's name."""
+        found = {}
+        for party, name in tables.items():
+            table = next(c for c in catalogues if c.party == party).table(name)
+            columns = {} if table is None else catalogue_columns(party, table, party == unmatched)
+            found[party] = Relation(party, name, columns)
+        return cls(found, catalogues, unmatched)
+
+    def column(self, node: exp.Expr) -> Expr:
         """The granted column that a name means."""
-        self._parts_of(node)
-        found: list[tuple[str, Column]] = []
-        for alias, (party, table) in self.aliases.items():
-            if not means(node, alias, party, table):
-                continue
-            columns = next(c for c in self.catalogues if c.party == party).table(table)
-            if columns is not None:
-                found += [(party, column) for column in _named(columns.columns, str(node.this.this))]
+        if isinstance(node.this, exp.Star) or node.args.get("catalog") is not None:
+            raise refuse(node)
+        found: list[Expr] = []
+        for alias, relation in self.aliases.items():
+            if means(node, alias, relation.party, relation.table):
+                found += _named(relation.columns, str(node.this.this))
         text = node.sql(dialect="duckdb")
         if not found:
             raise UsageError(
@@ -46,18 +68,18 @@ class Scope:
             )
         if len(found) > 1:
             raise UsageError(f"column {text} is ambiguous", hint="write it with its table's alias")
-        party, column = found[0]
-        return _column(party, column, column.nullable or party == self.unmatched)
-
-    @staticmethod
-    def _parts_of(node: exp.Column) -> None:
-        if isinstance(node.this, exp.Star) or node.args.get("catalog") is not None:
-            raise refuse(node)
+        return found[0]
 
 
-def _named(columns: tuple[Column, ...], name: str) -> list[Column]:
-    exact = [column for column in columns if column.name == name]
-    return exact or [column for column in columns if column.name.lower() == name.lower()]
+def catalogue_columns(party: str, table: Table, nullable: bool = False) -> dict[str, Expr]:
+    """All granted columns of a table. nullable: any may be NULL, whatever it declares."""
+    return {column.name: _column(party, column, nullable or column.nullable) for column in table.columns}
+
+
+def _named(columns: Mapping[str, Expr], name: str) -> list[Expr]:
+    if name in columns:
+        return [columns[name]]
+    return [column for known, column in columns.items() if known.lower() == name.lower()]
 
 
 def _column(party: str, column: Column, nullable: bool) -> Expr:
@@ -82,7 +104,7 @@ def _value(value: str | int | bool) -> Expr:
     return Expr("literal", kind, value=value)
 
 
-def means(node: exp.Column, alias: str, party: str, table: str) -> bool:
+def means(node: exp.Expr, alias: str, party: str, table: str) -> bool:
     """Whether a column's qualifier, if it has one, names this table: by its alias or as party.table."""
     named, schema = node.args.get("table"), node.args.get("db")
     if named is None:

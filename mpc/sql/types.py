@@ -10,12 +10,13 @@ import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from mpc.sql.expr import COMPARISONS, Expr, Kind, columns_of, never_null, owners
+from mpc.sql.expr import COMPARISONS, NULL_IF_AN_ARGUMENT_IS, Expr, Kind, never_null, owners
 from party.catalogue import Catalogue
 from party.request import Opening, Request, Use
 
 __all__ = [
     "COMPARISONS",
+    "NULL_IF_AN_ARGUMENT_IS",
     "Aggregate",
     "Call",
     "Condition",
@@ -31,6 +32,7 @@ __all__ = [
     "Order",
     "Output",
     "Pick",
+    "Places",
     "Plan",
     "Post",
     "Quantity",
@@ -38,7 +40,6 @@ __all__ = [
     "Rank",
     "Source",
     "Test",
-    "columns_of",
     "never_null",
     "owners",
 ]
@@ -156,9 +157,20 @@ class GroupKey:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Characters of the text where condition, keys, aggregates and columns begin; None or nothing if not known."""
+
+    where: int | None = None
+    groups: tuple[int | None, ...] = ()
+    aggregates: tuple[int | None, ...] = ()
+    outputs: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
 class Query:
     """A statement after parsing and typing. join: each party's key columns. keep: whose rows stay without a match.
     shown: how many of the aggregates are opened, None for all; HAVING alone reads the others. limit: rows, rows before.
+    places: where WHERE, each group key and each aggregate stand in the text, for what the planner refuses.
     """
 
     tables: tuple[str, str]
@@ -173,6 +185,7 @@ class Query:
     having: Post | None = None
     shown: int | None = None
     limit: tuple[int, int] | None = None
+    places: Places = Places()
 
 
 # v value or 0, n is not NULL, t true, f false, of a source; j our share, of a joint bit; u, last, 1 at the first row of

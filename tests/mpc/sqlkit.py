@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import decimal
 import queue
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -17,7 +17,7 @@ from connectors import evaluate
 from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.ot import Ot
-from mpc.sql import TABLE, Context, Plan, Result, execute, plan
+from mpc.sql import TABLE, Context, Plan, Result, execute, further_name, plan, reads_of
 from party.catalogue import Catalogue, Column, Table
 from party.channel import Channel
 from party.guard import Guard
@@ -108,14 +108,19 @@ def tables(rows: int, seed: int = 1) -> tuple[pa.Table, pa.Table]:
     return arrow(BANK, bank), arrow(TELCO, telco)
 
 
-def oracle(sql: str, bank: pa.Table, telco: pa.Table) -> list[dict[str, Any]]:
-    """DuckDB's answer over the joined tables."""
+def oracle(
+    sql: str, bank: pa.Table, telco: pa.Table, further: Mapping[str, pa.Table] | None = None
+) -> list[dict[str, Any]]:
+    """DuckDB's answer over the joined tables; `further`: more tables, by party.table."""
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
         connection.execute("CREATE SCHEMA bank; CREATE SCHEMA telco")
         connection.register("bank_view", bank)
         connection.register("telco_view", telco)
         connection.execute("CREATE TABLE bank.customers AS SELECT * FROM bank_view")
         connection.execute("CREATE TABLE telco.subscribers AS SELECT * FROM telco_view")
+        for number, (name, table) in enumerate((further or {}).items()):
+            connection.register(f"further_{number}", table)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM further_{number}")
         cursor = connection.execute(sql)
         names = [part[0] for part in cursor.description or []]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
@@ -177,6 +182,7 @@ class Pair:
 
     engines: tuple[Engine, Engine]
     channels: tuple[Channel, Channel]
+    further: dict[str, pa.Table] = field(default_factory=dict)  # by party.table
 
     @classmethod
     def ideal(cls) -> Pair:
@@ -204,7 +210,9 @@ class Pair:
         self.ledgers = [Ledger(), Ledger()]
         for engine, table in zip(self.engines, (bank, telco), strict=True):
             guard = Guard("r", engine.channel.peer, made.request.openings, self.ledgers[engine.index], made.min_rows)
-            columns = evaluate(table, made.local[engine.channel.us], TABLE)
+            us = engine.channel.us
+            others = {further_name(name): self.further[f"{us}.{name}"] for name in reads_of(made, us).there}
+            columns = evaluate(table, made.local[us], TABLE, others=others)
             sides.append((replace(engine, guard=guard), columns))
         return run_pair(
             lambda: execute(made, sides[0][1], sides[0][0], alignment),

@@ -26,7 +26,7 @@ REFUSED = {
     "attach": ("ATTACH 'x.db'", "Attach"),
     "copy": (f"COPY (SELECT COUNT(*) {JOIN}) TO 'x'", "Copy"),
     "union": (f"SELECT COUNT(*) {JOIN} UNION SELECT COUNT(*) {JOIN}", "Union"),
-    "with": (f"WITH x AS (SELECT 1) SELECT COUNT(*) {JOIN}", "WITH"),
+    "with": (f"WITH RECURSIVE x AS (SELECT 1) SELECT COUNT(*) {JOIN}", "WITH RECURSIVE"),
     "distinct": (f"SELECT DISTINCT COUNT(*) {JOIN}", "DISTINCT"),
     "offset": (f"SELECT COUNT(*) {JOIN} OFFSET 1", "OFFSET"),
     "qualify": (f"SELECT COUNT(*) {JOIN} QUALIFY TRUE", "QUALIFY"),
@@ -37,7 +37,7 @@ REFUSED = {
     "cross": ("SELECT COUNT(*) FROM bank.customers b CROSS JOIN telco.subscribers t", "CROSS"),
     "three": (f"SELECT COUNT(*) {JOIN} JOIN telco.subscribers u ON b.phone = u.msisdn", "one table of each"),
     "self_join": ("SELECT COUNT(*) FROM bank.customers a JOIN bank.customers b ON a.phone = b.phone", "each party"),
-    "subquery": ("SELECT COUNT(*) FROM (SELECT 1) b JOIN telco.subscribers t ON b.phone = t.msisdn", "Subquery"),
+    "subquery": ("SELECT COUNT(*) FROM (SELECT 1) b JOIN telco.subscribers t ON b.phone = t.msisdn", "FROM"),
     "function": ("SELECT COUNT(*) FROM read_csv('/etc/passwd') b JOIN telco.subscribers t ON b.x = t.msisdn", "Table"),
     "sample": (
         "SELECT COUNT(*) FROM bank.customers b TABLESAMPLE 10% JOIN telco.subscribers t ON b.phone = t.msisdn",

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from mpc.sql import plan
+from mpc.sql import plan, plans, tables_of
 from party.errors import TallyError, UsageError
-from pipelines.statements import tables_of
 from tests.mpc.sqlkit import JOIN, context
 
 SECONDS = 20.0  # generous: a busy machine; without bounds these take hours
@@ -48,7 +47,7 @@ GROWING: dict[str, Callable[[int], str]] = {
 def test_a_growing_statement_is_planned_or_refused_soon(name: str, count: int) -> None:
     sql = GROWING[name](count)
     began = time.monotonic()
-    for read in (lambda: plan(sql, context(1000, min_rows=20)), lambda: tables_of(sql)):
+    for read in (lambda: plans(sql, context(1000, min_rows=20)), lambda: tables_of(sql)):
         try:
             read()
         except TallyError as error:

@@ -1,0 +1,44 @@
+"""Which columns an expression reads, of which tables, and for what: the grants that a statement needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mpc.sql.types import COMPARISONS, Expr, owners
+
+__all__ = ["columns_of"]
+
+
+def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple[str, str | None, str, str]]:
+    """Every column an expression reads: (owner, table, column, use); None is the aligned table. Conditions count as
+    `filter`, whatever they stand in, what is compared with the other party's columns as `compare`, and columns on which
+    an owner joins its own tables as `join`."""
+    if expr.op == "column" and expr.owner is not None:
+        yield expr.owner, table, str(expr.value), use
+        return
+    if expr.op in ("looked", "matched"):
+        found = expr.args[0]
+        there = str(found.value)
+        yield from columns_of(found.args[0], "filter", there)
+        for key, here in zip(found.args[1::2], found.args[2::2], strict=True):
+            yield from columns_of(key, "join", there)
+            yield from columns_of(here, "join", table)
+        if expr.op == "looked":
+            yield from columns_of(expr.args[1], use, there)
+        return
+    if expr.op in ("scalar", "member"):
+        there = str(expr.args[0].value)
+        yield from columns_of(expr.args[1], "filter", there)
+        if expr.op == "member":
+            yield from columns_of(expr.args[3], "join", table)
+        inner = "join" if expr.op == "member" else "rank" if expr.value in ("min", "max") else "aggregate"
+        for arg in expr.args[2:3]:
+            yield from columns_of(arg, inner, there)
+        return
+    if expr.op in COMPARISONS and len(owners(expr)) > 1:
+        use = "compare"
+    for place, arg in enumerate(expr.args):
+        condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
+        computed = arg.kind == "bool" and (arg.args[1] if arg.op == "looked" else arg).op != "column"
+        inner = "filter" if condition or (computed and use == "aggregate") else use
+        yield from columns_of(arg, inner, table)
