@@ -18,6 +18,8 @@ _WIDEST, _NARROWEST = 40, 4
 _LIMBS = 24
 _COARSE = 8  # most digits of a smaller factor
 
+Digit = tuple[int, int]  # shift and width; width 0: all that is left, signed
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -32,14 +34,22 @@ class Cut:
     def limbs(self) -> int:
         return self.large + self.step * (self.small - 1)
 
-    def products(self, limb: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-        """(shift, width) of both factors' digits whose products make a limb; width 0: all that is left, signed."""
-        for j in range(self.small):
-            i = limb - j * self.step
-            if 0 <= i < self.large:
-                wide = self.width * self.step
-                first = i * self.width, self.width if i < self.large - 1 else 0
-                yield first, (j * wide, wide if j < self.small - 1 else 0)
+    def products(self, limb: int, larger: int, smaller: int) -> Iterator[tuple[Digit, Digit]]:
+        """The digits of a term's factors whose products make a limb; larger, smaller: bounds of their magnitudes.
+
+        The last digit a factor needs is signed: one of fewer bits than the cut is made for has fewer digits.
+        """
+        wide = self.step * self.width
+        for j, second in enumerate(_digits(smaller, wide)):
+            place = limb - j * self.step
+            digits = _digits(larger, self.width)
+            if 0 <= place < len(digits):
+                yield digits[place], second
+
+
+def _digits(most: int, width: int) -> list[Digit]:
+    count = -(-(most.bit_length() + 1) // width) if width else 1
+    return [(place * width, width) for place in range(count - 1)] + [((count - 1) * width, 0)]
 
 
 def cut_of(rows: int, factors: Sequence[tuple[int, int, int]]) -> Cut | None:

@@ -189,9 +189,10 @@ class Builder:
         for place in range(cut.limbs):
             terms = []
             for a, b, factor in poly.lowered():
-                for larger, smaller in cut.products(place):
-                    digits = (larger, smaller) if _most(a) >= _most(b) else (smaller, larger)
-                    terms.append((factor, self._feature(0, a, *digits[0]), self._feature(1, b, *digits[1])))
+                swapped = _most(a) < _most(b)
+                for pair in cut.products(place, max(_most(a), _most(b)), min(_most(a), _most(b))):
+                    first, second = pair[::-1] if swapped else pair
+                    terms.append((factor, self._feature(0, a, *first), self._feature(1, b, *second)))
             limbs.append(tuple(terms))
         return Quantity(tuple(limbs), cut.width, bound, scale)
 

@@ -101,6 +101,17 @@ def test_sums_of_products_of_62_bit_columns_are_exact(ideal: Pair, bank: list[in
     assert row["d"].startswith("-") == (cents < 0)
 
 
+def test_terms_of_different_widths_keep_their_signs(ideal: Pair) -> None:
+    bank, telco = ends(200, 7), ends(200, 8)
+    sql = (
+        "SELECT SUM(b.pence * t.pence + b.small - 3) AS s, SUM(CASE WHEN t.on THEN b.pence ELSE -1 END * t.pence) AS u"
+    )
+    (row,) = run(ideal, sql, bank, telco, wide_context())
+    pairs = list(enumerate(zip(bank, telco, strict=True)))
+    assert row["s"] == sum(x * y + (x >> 31) - 3 for _, (x, y) in pairs)
+    assert row["u"] == sum((x if place % 3 else -1) * y for place, (x, y) in pairs)
+
+
 def test_as_many_rows_as_were_planned_reach_the_ends_of_the_limbs(ideal: Pair) -> None:
     rows = 5000
     for x, y in ((TOP, TOP), (-TOP, TOP), (TOP - 1, TOP - 1)):
@@ -187,10 +198,10 @@ def test_digits_make_up_the_product_and_no_limb_overflows(
     for factor, most, other in factors:
         x = data.draw(st.sampled_from([most, -most, most - 1, 1 - most, -1]) | st.integers(-most, most))
         y = data.draw(st.sampled_from([other, -other, other - 1, 1 - other, -1]) | st.integers(-other, other))
-        limbs = [
-            sum(_digit(x, first) * _digit(y, second) for first, second in cut.products(place))
-            for place in range(cut.limbs)
-        ]
+        limbs = []
+        for place in range(cut.limbs):
+            digits = [(_digit(x, a), _digit(y, b)) for a, b in cut.products(place, most, other)]
+            limbs.append(sum(first * second for first, second in digits))
         assert sum(limb << (cut.width * place) for place, limb in enumerate(limbs)) == x * y
         reached = [total + rows * factor * abs(limb) for total, limb in zip(reached, limbs, strict=True)]
     carried = 0
