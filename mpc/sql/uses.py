@@ -37,8 +37,8 @@ def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple
         return
     if expr.op in COMPARISONS and len(owners(expr)) > 1:
         use = "compare"
+    elif use == "aggregate" and expr.kind == "bool":
+        use = "filter"  # SUM(x > 1) counts by a condition, as COUNT(*) FILTER (WHERE x > 1) does
     for place, arg in enumerate(expr.args):
         condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
-        computed = arg.kind == "bool" and (arg.args[1] if arg.op == "looked" else arg).op != "column"
-        inner = "filter" if condition or (computed and use == "aggregate") else use
-        yield from columns_of(arg, inner, table)
+        yield from columns_of(arg, "filter" if condition else use, table)

@@ -2,7 +2,7 @@
 
 A view is all messages that a party receives in one run of a statement, and the lattice answers as it decrypts them:
 they come under its own key, so their bytes alone could hide a missing mask. For two tables of the other side that give
-the same public answer, over many fresh runs: the same kinds, lengths and number of messages in the same order each time;
+the same public answer, over many fresh runs: the same kinds, lengths and number of messages in the same order;
 and the bytes of each kind come from one distribution, by chi-squared, corrected by Bonferroni over all kinds,
 statements and viewers. What this cannot show: what a party could work out from masks of transfers that it chose itself.
 """
