@@ -189,8 +189,10 @@ def _correlation(engine: Engine, aligned: pa.Table, rows: int) -> Any:
     names = [f"{party}.x{n}" for party in NAMES for n in range(FEATURES)]
     tables = {"bank": "customers", "telco": "subscribers"}
     made = statistics.plan({"correlation": names}, tables, Context("c", catalogues(rows), ("bank",), rows, 1))
-    local = evaluate(aligned, made.plan.local[engine.channel.us], TABLE)
-    found = statistics.execute(made, local, _guarded(engine, made.plan), ALIGNMENT)
+    us, (whole,) = engine.channel.us, made.plans
+    found = statistics.execute(
+        made, lambda one: evaluate(aligned, one.local[us], TABLE), _guarded(engine, whole), ALIGNMENT
+    )
     return None if found is None else np.array(found["correlation"]["matrix"], dtype=np.float64)  # type: ignore[index,call-overload]
 
 

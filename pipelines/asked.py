@@ -6,7 +6,6 @@ Both sides call this by themselves and get the same, or the agreement fails.
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import psi
@@ -97,10 +96,9 @@ def sizes(job: Job, catalogues: Catalogues) -> dict[str, int]:
     return {party: table.rows for party, table in _tables(job, catalogues).items()}
 
 
-def work(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> sql.Work:
-    """What one item of `analyse` comes to in lattice products."""
-    works = [sql.work_of(plan) for plan in _plans(job, item, catalogues, rows)]
-    return sql.Work(*(sum(values) for values in zip(*map(astuple, works), strict=True)))
+def work(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> list[sql.Work]:
+    """What each joint query of one item of `analyse` comes to in lattice products."""
+    return [sql.work_of(plan) for plan in _plans(job, item, catalogues, rows)]
 
 
 def train_spec(job: Job) -> vfl.TrainSpec:
@@ -125,10 +123,10 @@ def train_spec(job: Job) -> vfl.TrainSpec:
 
 
 def _plans(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> tuple[sql.Plan, ...]:
-    """One plan, or one for each SELECT under UNION ALL."""
+    """One plan; one for each SELECT under UNION ALL; of statistics one for all moments, and one for each other."""
     planned = context(job, item, catalogues, rows)
     if item.sql is None:
-        return (statistics.plan(dict(item.statistics), dict(job.align.tables), planned).plan,)
+        return statistics.plan(dict(item.statistics), dict(job.align.tables), planned).plans
     found = sql.plans(item.sql, planned)
     for plan in found:
         _check_aligned(job, item, plan)

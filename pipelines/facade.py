@@ -72,10 +72,13 @@ class RunResult:
         source = open_source(f"{scheme}{kept['path']}", self.home)
         return source.read([field.name for field in source.schema()])
 
-    def to_frame(self, query: str | None = None) -> pd.DataFrame:
-        """The scores as a pandas frame; with a name, the rows of that query."""
+    def to_frame(self, query: str | None = None, kind: str | None = None, part: str | None = None) -> pd.DataFrame:
+        """The scores as a pandas frame; with a name, the rows of that query; with a kind, that statistic of the item;
+        with the part "details", what the statistic was made of."""
         import pandas as pd
 
+        if query is not None and query in self.statistics:
+            return _statistic(self.statistics[query], query, kind, part)
         if query is not None:
             return pd.DataFrame(self.queries[query], columns=self.content["columns"][query])
         scores = self.scores
@@ -83,6 +86,26 @@ class RunResult:
             raise UsageError("this run gave no scores to this party", hint="name a query: to_frame('by_plan')")
         frame: pd.DataFrame = scores.to_pandas()
         return frame
+
+
+def _statistic(found: dict[str, Any], name: str, kind: str | None, part: str | None) -> pd.DataFrame:
+    """A table as it is, a matrix with named rows, numbers as one row."""
+    import pandas as pd
+
+    if kind not in found:
+        raise UsageError(f"{name} has no statistic {kind!r}", hint=f"one of {', '.join(found)}")
+    value = found[kind]
+    if part is not None:
+        if not isinstance(value, dict) or part != "details" or part not in value:
+            raise UsageError(f"{kind} has no part {part!r}", hint="chi_squared, ks, woe and stability have `details`")
+        value = value[part]
+    if not isinstance(value, dict):
+        return pd.DataFrame({kind: [value]})
+    if "matrix" in value:
+        return pd.DataFrame(value["matrix"], index=value["columns"], columns=value["columns"])
+    if "rows" in value:
+        return pd.DataFrame(value["rows"], columns=value["columns"])
+    return pd.DataFrame([value], index=[kind])
 
 
 class Session:

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mpc.statistics.wanted import KINDS, Wanted
 from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
 
 __all__ = ["Align", "Analysis", "Job", "Score", "Train"]
 
-KINDS = ("count", "sum", "mean", "variance", "std", "covariance", "correlation")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+")
 
@@ -42,12 +42,12 @@ class Align:
 
 @dataclass(frozen=True)
 class Analysis:
-    """One joint result: SQL, or statistics as pairs of kind and columns; `to` receives it."""
+    """One joint result: SQL, or statistics as pairs of a kind and what is wanted of it; `to` receives it."""
 
     name: str
     to: tuple[str, ...]
     sql: str | None = None
-    statistics: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    statistics: tuple[tuple[str, Wanted], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Job:
                     "name": item.name,
                     "to": list(item.to),
                     "sql": item.sql,
-                    "statistics": [[kind, list(columns)] for kind, columns in item.statistics],
+                    "statistics": [wanted.canonical(kind) for kind, wanted in item.statistics],
                 }
                 for item in self.analyse
             ],
@@ -148,7 +148,7 @@ class Job:
                         _text(item["name"]),
                         tuple(_text(party) for party in item["to"]),
                         None if item["sql"] is None else _text(item["sql"]),
-                        tuple((_text(kind), tuple(map(_text, columns))) for kind, columns in item["statistics"]),
+                        tuple(Wanted.from_canonical(*told) for told in item["statistics"]),
                     )
                     for item in raw["analyse"]
                 ),
@@ -213,13 +213,15 @@ class Job:
                 yield f"{place}.to", "names one or both of the parties", f"use [{both[0]}], [{both[1]}] or both"
             if (item.sql is None) == (not item.statistics):
                 yield place, "has either `sql` or `statistics`", None
-            for kind, columns in item.statistics:
-                if kind not in KINDS:
-                    yield f"{place}.statistics", f"no statistic {kind!r}", "one of " + ", ".join(KINDS)
-                least = 2 if kind in ("covariance", "correlation") else 1
-                if len(columns) < least or len(set(columns)) < len(columns):
-                    yield f"{place}.statistics.{kind}", f"wants at least {least} different columns", None
-                yield from self._columns(f"{place}.statistics.{kind}", columns)
+            kinds = [kind for kind, _ in item.statistics]
+            if len(set(kinds)) < len(kinds):
+                yield f"{place}.statistics", "names a statistic twice", None
+            for kind, wanted in item.statistics:
+                where = f"{place}.statistics" + f".{kind}" * (kind in KINDS)
+                for key, reason, hint in wanted.complaints(kind):
+                    yield where + f".{key}" * bool(key), reason, hint
+                yield from self._columns(where, wanted.columns)
+                yield from self._columns(f"{where}.by", () if wanted.by is None else (wanted.by,))
         yield from self._wrong_model()
 
     def _wrong_model(self) -> Iterator[tuple[str, str, str | None]]:

@@ -45,7 +45,7 @@ def predict(
     found: Predicted = {"align": {"seconds": computing + _line(speed, sent, tried * _ALIGN_ROUNDS), "bytes": sent}}
     rows = asked.row_bound(job, catalogues)
     if job.analyse:
-        works = [asked.work(job, item, catalogues, rows) for item in job.analyse]
+        works = [work for item in job.analyse for work in asked.work(job, item, catalogues, rows)]
         transforms = sum(_UPLOAD_TRANSFORMS * w.uploaded + _PRODUCT_TRANSFORMS * w.multiplied for w in works)
         moved = sum(work.bytes for work in works)
         computing = transforms * speed.transform + _QUERY_SECONDS * len(works)

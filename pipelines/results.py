@@ -128,7 +128,8 @@ def text(result: dict[str, Any]) -> str:
         if result["suppressed_groups"].get(name):
             lines.append(hidden_text(result["suppressed_groups"][name]))
     for name, kinds in result["statistics"].items():
-        lines += ["", f"{name}: {json.dumps(kinds)}"]
+        for kind, value in kinds.items():
+            lines += ["", f"{name}, {kind}: " + _statistic(value)]
     model = result["model"]
     if model:
         metrics = ", ".join(f"{key} {_short(value)}" for key, value in model["metrics"].items())
@@ -139,6 +140,18 @@ def text(result: dict[str, Any]) -> str:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
     total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
     return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
+
+
+def _statistic(value: Any) -> str:
+    """Tables as tables, other values in a line."""
+    if not isinstance(value, dict) or "rows" not in value:
+        return json.dumps(value)
+    tables = [value, value["details"]] if "details" in value else [value]
+    shown = [
+        table_text(one["columns"], [dict(zip(one["columns"], row, strict=True)) for row in one["rows"]])
+        for one in tables
+    ]
+    return "\n" + "\n\n".join(shown)
 
 
 def rows_text(result: dict[str, Any]) -> str:

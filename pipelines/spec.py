@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mpc.statistics.wanted import KINDS, Wanted
 from party.yamlfile import Reader, load
-from pipelines.job import KINDS, Align, Analysis, Job, Score, Train
+from pipelines.job import Align, Analysis, Job, Score, Train
 
 __all__ = ["read_job"]
 
@@ -60,7 +61,7 @@ def _analyse(top: Reader, us: str) -> tuple[Analysis, ...]:
         kinds = []
         if statistics is not None:
             statistics.refuse_unknown(KINDS)
-            kinds = [(kind, _names(reader)) for kind, reader in statistics.mapping().items()]
+            kinds = [(kind, _wanted(reader)) for kind, reader in statistics.mapping().items()]
             if not kinds:
                 raise statistics.error("names no statistic", hint="one of " + ", ".join(KINDS))
         found.append(
@@ -72,6 +73,22 @@ def _analyse(top: Reader, us: str) -> tuple[Analysis, ...]:
             )
         )
     return tuple(found)
+
+
+def _wanted(node: Reader) -> Wanted:
+    """A list of columns, or a mapping of them with options."""
+    if node.is_list:
+        return Wanted(_names(node))
+    node.refuse_unknown(("columns", "by", "bins", "edges", "min_share", "merge"))
+    by, bins, edges, share, merge = map(node.optional, ("by", "bins", "edges", "min_share", "merge"))
+    return Wanted(
+        columns=_names(node.required("columns")),
+        by=None if by is None else by.text(256),
+        bins=None if bins is None else bins.integer(2, 64),
+        edges=() if edges is None else tuple(f"{item.decimal():f}" for item in edges.list(64)),
+        min_share=None if share is None else share.number(),
+        merge=None if merge is None else merge.number(),
+    )
 
 
 def _train(top: Reader) -> Train | None:

@@ -135,7 +135,8 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
             "suppressed_groups": result.suppressed_groups,
         }
     wanted = statistics.plan(dict(item.statistics), dict(live.job.align.tables), context)
-    values = statistics.execute(wanted, _local(live, wanted.plan, rows), live.engine, _aligned(live).digest)
+    digest = _aligned(live).digest
+    values = statistics.execute(wanted, lambda plan: _local(live, plan, rows), live.engine, digest)
     return None if values is None else {"statistics": values}
 
 

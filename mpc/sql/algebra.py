@@ -185,7 +185,10 @@ def truth(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
     if expr.op == "literal":
         one, none = ONE, Poly.constant(0)
         return (one, none) if expr.value else (none, one)
-    if len(owners(expr)) == 1:
+    if expr.op == "known":
+        there = _atom("n", expr.args[0], parties)
+        return there, ONE - there
+    if len(owners(expr)) == 1 and not any(arg.op in ("known", "binned") for arg in expr.args):
         return _atom("t", expr, parties), _atom("f", expr, parties)
     if expr.op == "not":
         true, false = truth(expr.args[0], parties)

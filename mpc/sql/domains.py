@@ -13,6 +13,8 @@ Values = tuple[str | int | bool, ...]
 
 def domain_of(expr: Expr) -> Values | None:
     """Booleans, declared domains, constants, CASE of constants, and short ranges of whole numbers; None for others."""
+    if expr.op == "granted":
+        return domain_of(expr.args[0])
     if expr.kind == "bool":
         return False, True
     if expr.op == "literal" and expr.kind == "string":

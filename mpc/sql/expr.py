@@ -59,9 +59,9 @@ def never_null(expr: Expr) -> bool:
         return any(arg.op == "required" for arg in expr.args)
     if expr.op == "literal":
         return expr.kind != "null"
-    if expr.op in ("isnull", "istrue", "isfalse", "matched"):
+    if expr.op in ("isnull", "istrue", "isfalse", "matched", "known", "binned", "rank"):
         return True
-    if expr.op == "place":
+    if expr.op in ("place", "granted"):
         return never_null(expr.args[0])
     if expr.op == "coalesce":
         return any(never_null(arg) for arg in expr.args)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from mpc.sql.ordered import LocalColumn, ordered
 from mpc.sql.products import CELLS, cells_of
 from mpc.sql.types import Expr, Feature, Plan, Source, Test, never_null
 from party.errors import DataError, InternalError
@@ -27,19 +27,6 @@ __all__ = [
 ]
 
 Ints = npt.NDArray[np.int64]
-
-
-class LocalColumn(Protocol):
-    """One evaluated column of n aligned rows: int64 values (0 where not valid), uint8 valid; texts as places."""
-
-    @property
-    def values(self) -> np.ndarray: ...
-
-    @property
-    def valid(self) -> np.ndarray: ...
-
-    @property
-    def categories(self) -> tuple[str, ...] | None: ...
 
 
 LocalColumns = Mapping[str, LocalColumn]
@@ -66,7 +53,7 @@ def read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
     """Values, 0 where NULL, and validity; DataError where a value lies outside what the plan was proved for."""
     if source.name not in columns:
         raise InternalError(f"the local step gave no column {source.name}")
-    column = columns[source.name]
+    column = ordered(source.expr, columns[source.name])
     valid = column.valid.astype(np.int64)
     if never_null(source.expr) and not valid.all():
         raise missing(source.expr)
@@ -88,9 +75,10 @@ def read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
 
 def missing(expr: Expr) -> DataError:
     """A value that must be there is not: the plan counts on it."""
-    return DataError(
-        f"a value of {_names(expr)} is missing", hint="correct the table, or `nullable: false` in party.yaml"
-    )
+    hint = "correct the table, or `nullable: false` in party.yaml"
+    if expr.op == "granted":
+        hint = "every aligned row needs a value of it here: fill it in, or take such rows out of the table"
+    return DataError(f"a value of {_names(expr)} is missing", hint=hint)
 
 
 def _names(expr: Expr) -> str:
@@ -167,7 +155,7 @@ def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
         return Groups(places, count)
     labels: list[tuple[str | int | bool | None, ...]] = [()]
     for key in keys:
-        found, values = codes(columns[by_expr[key.expr].name], key.expr.kind == "bool")
+        found, values = codes(ordered(key.expr, columns[by_expr[key.expr].name]), key.expr.kind == "bool")
         seen, places = np.unique(places * len(values) + found, return_inverse=True)
         labels = [(*labels[place // len(values)], values[place % len(values)]) for place in seen.tolist()]
         if len(labels) > CELLS:

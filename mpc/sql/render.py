@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 
 from mpc.sql.lookups import TRUE, Unique
+from mpc.sql.ordered import ORDERED
 from mpc.sql.types import Expr, GroupKey, Source
 from party.errors import UsageError
 
@@ -320,5 +321,6 @@ _OPS: dict[str, Callable[[Expr], str]] = {
     "matched": _matched,
     "scalar": _scalar,
     "member": _member,
+    **dict.fromkeys(("granted", *ORDERED), lambda expr: render(expr.args[0])),
     "to_date": lambda expr: f"CAST({render(expr.args[0])} AS DATE)",
 }

@@ -8,13 +8,20 @@ from mpc.sql.types import COMPARISONS, Expr, owners
 
 __all__ = ["columns_of"]
 
+_OWN = {"rank": ("rank",), **dict.fromkeys(("bin", "bin_above", "bin_to", "binned"), ("group", "rank"))}
+
 
 def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple[str, str | None, str, str]]:
     """Every column an expression reads: (owner, table, column, use); None is the aligned table. Conditions count as
     `filter`, whatever they stand in, what is compared with the other party's columns as `compare`, and columns on which
-    an owner joins its own tables as `join`."""
+    an owner joins its own tables as `join`. What statistics are made of says its own uses."""
     if expr.op == "column" and expr.owner is not None:
         yield expr.owner, table, str(expr.value), use
+        return
+    own = (str(expr.value),) if expr.op in ("known", "granted") else _OWN.get(expr.op)
+    if own is not None:
+        columns = {found[:3] for arg in expr.args for found in columns_of(arg, use, table)}
+        yield from ((*column, word) for column in columns for word in own)
         return
     if expr.op in ("looked", "matched"):
         found = expr.args[0]

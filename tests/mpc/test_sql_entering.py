@@ -120,7 +120,7 @@ def test_the_correlation_of_a_rare_flag_is_hidden(ideal: Pair, both: tuple[pa.Ta
         table = bank.set_column(bank.column_names.index("defaulted"), "defaulted", flags)
         names = {"correlation": ["bank.defaulted", "telco.late"], "mean": ["bank.defaulted", "telco.late"]}
         made = statistics.plan(names, {"bank": "customers", "telco": "subscribers"}, context(ROWS, min_rows=LEAST))
-        answer, _ = ideal.run(made.plan, table, telco)
+        answer, _ = ideal.run(made.plans[0], table, telco)
         assert answer is not None
         (row,) = answer.rows
         assert row["correlation(bank.defaulted, telco.late)"] is None

@@ -89,7 +89,7 @@ def test_statistics_over_kept_rows_know_whose_columns_are_null() -> None:
     tables_of = {"bank": "customers", "telco": "subscribers"}
     wanted = {"mean": ["telco.late", "bank.age"], "correlation": ["telco.late", "bank.age"]}
     for unmatched in (None, "telco", "bank"):
-        made = statistics.plan(wanted, tables_of, replace(full(context(400)), unmatched=unmatched)).plan
+        made = statistics.plan(wanted, tables_of, replace(full(context(400)), unmatched=unmatched)).plans[0]
         nullable = [
             party
             for party, features in zip(made.parties, made.features, strict=True)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from connectors import evaluate
 from mpc import statistics
-from mpc.sql import TABLE
 from party.errors import UsageError
-from party.guard import Guard
 from tests.mpc.sqlkit import Pair, context, tables
-from tests.support import Ledger, run_pair
+from tests.mpc.statkit import TABLES, both
 
 NAMES = ["bank.balance", "bank.income", "telco.minutes", "telco.bill", "bank.defaulted"]
-TABLES = {"bank": "customers", "telco": "subscribers"}
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +23,7 @@ def pair() -> Pair:
 
 def run(pair: Pair, asked: dict[str, list[str]], bank: Any, telco: Any, **options: Any) -> dict[str, Any]:
     planned = statistics.plan(asked, TABLES, context(bank.num_rows, **options))
-    sides = []
-    for engine, table in zip(pair.engines, (bank, telco), strict=True):
-        guard = Guard("r", engine.channel.peer, planned.plan.request.openings, Ledger())
-        sides.append((replace(engine, guard=guard), evaluate(table, planned.plan.local[engine.channel.us], TABLE)))
-    first, second = run_pair(
-        lambda: statistics.execute(planned, sides[0][1], sides[0][0]),
-        lambda: statistics.execute(planned, sides[1][1], sides[1][0]),
-        *pair.channels,
-    )
+    first, second = both(pair, planned, bank, telco)
     assert second is None
     assert first is not None
     return first

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mpc.statistics import Wanted
 from party.canonical import canonical, parse_canonical
 from party.catalogue import Catalogue
 from party.errors import PeerError, PolicyRefused, UsageError
@@ -26,7 +27,16 @@ JOB = Job(
     Align((("bank", "customers"), ("telco", "subscribers")), "both"),
     (
         Analysis("by_plan", ("bank",), f"SELECT t.plan, SUM(b.age) AS s {JOIN} GROUP BY t.plan"),
-        Analysis("together", ("bank", "telco"), None, (("correlation", ("bank.age", "telco.late")),)),
+        Analysis(
+            "together",
+            ("bank", "telco"),
+            None,
+            (
+                ("correlation", Wanted(("bank.age", "telco.late"))),
+                ("woe", Wanted(("bank.income",), "telco.prepaid", bins=8, min_share=0.05, merge=0.1)),
+                ("histogram", Wanted(("telco.minutes",), edges=("0", "99.5"))),
+            ),
+        ),
     ),
     Train(
         "bank.defaulted", (("bank", ("age", "income", "balance")), ("telco", ("minutes", "bill", "late"))), max_passes=9
