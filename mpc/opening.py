@@ -1,8 +1,8 @@
 """Openings: the only way out of the shares, and the rule of the smallest group.
 
 `open_to`, `open_bits` and `Stream` ask the guard before anything is sent, so the ledger has the entry first. Sizes
-depend on the shapes alone. `shown_groups` and `suppress` decide on shares which cells may be opened: nothing of a
-suppressed cell is opened to anyone, and nothing about the others either before `open_to`.
+depend on the shapes alone. `shown_groups`, `shown_lines`, `shown_table` and `suppress` decide on shares which cells may
+be opened: nothing of a suppressed cell is opened to anyone, and nothing about the others either before `open_to`.
 
 Reveals: Opened shows its receiver the other half of a value, and so the value; the rest is `mpc.ot` and `mpc.compare`.
 Source: docs/protocols/07-opening-and-min-rows.md.
@@ -23,7 +23,7 @@ from mpc.engine import Engine
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["Stream", "open_bits", "open_to", "shown_groups", "suppress"]
+__all__ = ["Stream", "open_bits", "open_to", "shown_groups", "shown_lines", "shown_table", "suppress"]
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -110,6 +110,47 @@ def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bit
     return logic_and(engine, shown, logic_not(engine, dropped))
 
 
+def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
+    """XOR shares of which lines of a table may be opened: a line goes whole or not at all.
+
+    counts: uint64 (lines, classes), the sum of all below 2^bits, bits at most 61 less the bits of the lines. A line is
+    shown when each of its classes has at least min_rows rows; and where the hidden rows of any class are neither 0 nor
+    at least min_rows, the smallest shown line goes too. So who knows how many rows each class has, or each line, learns
+    no small cell by subtraction. Returns uint8 (lines, classes), equal along a line. Peer learns nothing.
+    Rounds: those of `shown_groups` of as many lines, and 2 ceil(log2 classes) more.
+    """
+    place = max(1, (len(counts) - 1).bit_length())
+    if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - place:
+        raise InternalError("counts are a table of numbers of declared bits, the smallest group has at least one row")
+    (lines, classes), least = counts.shape, min(min_rows, 2**bits)
+    flat = np.ascontiguousarray(counts).reshape(-1)
+    enough = logic_not(engine, negative(engine, _less(engine, flat, least), bits + 1))
+    line = _all(engine, enough.reshape(lines, classes).T)
+    hidden = np.sum((flat - select(engine, np.repeat(line, classes), flat)).reshape(lines, classes), axis=0)
+    below = negative(engine, np.concatenate([_less(engine, hidden, end) for end in (1, least)]), bits + 1)
+    unsafe = logic_and(engine, logic_not(engine, below[:classes]), below[classes:])
+    safe = _all(engine, logic_not(engine, unsafe).reshape(classes, 1))
+    smallest = _smallest(engine, np.sum(counts, axis=1, dtype=np.uint64), line, bits, place)
+    dropped = logic_and(engine, smallest, np.repeat(logic_not(engine, safe), lines))
+    line = logic_and(engine, line, logic_not(engine, dropped))
+    return np.repeat(line, classes).reshape(lines, classes)
+
+
+def shown_table(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
+    """XOR shares of which cells may be opened: all that have rows, if none of these has fewer than min_rows; else none.
+
+    counts: uint64 (g,), values in [0, 2^bits), bits at most 60. For tables of which each side can add up a row or a
+    column by itself. Peer learns nothing. Rounds: one comparison, 2 ceil(log2 g) + 4.
+    """
+    if counts.ndim != 1 or min_rows < 1 or not 1 <= bits <= 60:
+        raise InternalError("counts are a row of numbers of declared bits, the smallest group has at least one row")
+    cells, least = len(counts), min(min_rows, 2**bits)
+    below = negative(engine, np.concatenate([_less(engine, counts, end) for end in (1, least)]), bits + 1)
+    present = logic_not(engine, below[:cells])
+    safe = _all(engine, logic_not(engine, logic_and(engine, present, below[cells:])).reshape(cells, 1))
+    return logic_and(engine, present, np.repeat(safe, cells))
+
+
 def suppress(engine: Engine, shown: Bits, cells: Words) -> Words:
     """Shares of the cells with those of hidden groups replaced by 0: they open as zeros, an empty one and a small one
     alike, and the bytes are the same whatever the counts.
@@ -117,6 +158,21 @@ def suppress(engine: Engine, shown: Bits, cells: Words) -> Words:
     shown: XOR shares (g,); cells: uint64 (g,) or (g, k). Rounds: 2. Bytes: as `mpc.convert.select`.
     """
     return select(engine, shown, cells)
+
+
+def _less(engine: Engine, counts: Words, number: int) -> Words:
+    """Shares of counts minus a public number."""
+    return counts - np.uint64(number) if engine.index == 0 else counts
+
+
+def _all(engine: Engine, bits: Bits) -> Bits:
+    """XOR shares of the AND over the first axis, halves of it at once."""
+    while len(bits) > 1:
+        half = len(bits) // 2
+        joined = logic_and(engine, bits[:half].reshape(-1), bits[half : 2 * half].reshape(-1))
+        bits = np.concatenate([joined.reshape(half, -1), bits[2 * half :]])
+    found: Bits = bits[0]
+    return found
 
 
 def _smallest(engine: Engine, counts: Words, shown: Bits, bits: int, place: int) -> Bits:

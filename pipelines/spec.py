@@ -79,16 +79,22 @@ def _wanted(node: Reader) -> Wanted:
     """A list of columns, or a mapping of them with options."""
     if node.is_list:
         return Wanted(_names(node))
-    node.refuse_unknown(("columns", "by", "bins", "edges", "min_share", "merge"))
-    by, bins, edges, share, merge = map(node.optional, ("by", "bins", "edges", "min_share", "merge"))
+    node.refuse_unknown(("columns", "by", "bins", "edges", "min_share", "merge", "at"))
+    by, bins, edges, share, merge, at = map(node.optional, ("by", "bins", "edges", "min_share", "merge", "at"))
     return Wanted(
         columns=_names(node.required("columns")),
         by=None if by is None else by.text(256),
         bins=None if bins is None else bins.integer(2, 64),
-        edges=() if edges is None else tuple(f"{item.decimal():f}" for item in edges.list(64)),
+        edges=_decimals(edges),
         min_share=None if share is None else share.number(),
         merge=None if merge is None else merge.number(),
+        at=_decimals(at),
     )
+
+
+def _decimals(node: Reader | None) -> tuple[str, ...]:
+    """Numbers exactly as they are written."""
+    return () if node is None else tuple(f"{item.decimal():f}" for item in node.list(64))
 
 
 def _train(top: Reader) -> Train | None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mpc.compare import at_least, logic_and
 from mpc.convert import select, truncate
 from mpc.engine import Engine
-from mpc.opening import open_bits, open_to, shown_groups, suppress
+from mpc.opening import open_bits, open_to, suppress
 from mpc.sql.answer import Labels, answer
 from mpc.sql.distinct import distinct_counts
 from mpc.sql.having import check_tests, having_bits, known_bits
@@ -27,6 +27,7 @@ from mpc.sql.local import LocalColumns, column_length, groups, padded
 from mpc.sql.products import CELLS, cells_of, check_held
 from mpc.sql.ranks import pick_values
 from mpc.sql.result import Result
+from mpc.sql.together import shown_cells
 from mpc.sql.types import Plan
 from party.errors import InternalError, PeerError, UsageError
 
@@ -160,7 +161,7 @@ class _Run:
         bits: Bits | None = None
         first = [limbs[0] for limbs in quantities]
         if plan.min_rows > 1 or plan.limit is not None or self._blind_owners():
-            bits = shown_groups(self.engine, rows, plan.min_rows, width)
+            bits = shown_cells(self.engine, plan, self.sizes, rows, width)
         if plan.having is not None:
             check_tests(plan.having, self.sizes[0] * self.sizes[1])
             self._tell("having")

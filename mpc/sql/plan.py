@@ -113,6 +113,7 @@ def build(query: Query, context: Context) -> Plan:
         having=having,
         order=query.order,
         limit=limit,
+        together=query.together,
         tests=tuple(builder.tests),
         joints=tuple(builder.joints),
         picks=tuple(builder.picks),

@@ -171,6 +171,7 @@ class Query:
     """A statement after parsing and typing. join: each party's key columns. keep: whose rows stay without a match.
     shown: how many of the aggregates are opened, None for all; HAVING alone reads the others. limit: rows, rows before.
     places: where WHERE, each group key and each aggregate stand in the text, for what the planner refuses.
+    together: what is shown whole or not at all (`mpc.sql.together`).
     """
 
     tables: tuple[str, str]
@@ -186,6 +187,7 @@ class Query:
     shown: int | None = None
     limit: tuple[int, int] | None = None
     places: Places = Places()
+    together: str = "cells"
 
 
 # v value or 0, n is not NULL, t true, f false, of a source; j our share, of a joint bit; u, last, 1 at the first row of
@@ -332,6 +334,7 @@ class Plan:
     having: Condition | None = None
     order: tuple[Order, ...] = ()
     limit: Limit | None = None
+    together: str = "cells"
     tests: tuple[Test, ...] = ()
     joints: tuple[tuple[int, ...], ...] = ()
     picks: tuple[Pick, ...] = ()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+from mpc.sql.domains import domain_of
 from mpc.sql.result import Cell, Result
 from mpc.sql.types import Expr
 from mpc.statistics.distributions import chi_squared_tail
@@ -86,8 +87,9 @@ class _Bin:
         return self.zeros is not None and self.ones is not None
 
 
-def _bins(name: str, result: Result, setting: Setting) -> tuple[list[_Bin], bool]:
-    """The bins in order, the rows without a value last; and whether all of every bin is shown."""
+def _bins(name: str, result: Result, setting: Setting) -> tuple[list[_Bin], bool | None]:
+    """The bins in order, the rows without a value last; and whether all of every bin is shown, None if that shows not:
+    a category that is missing may be hidden, or have no rows."""
     least = setting.context.min_rows
     found: dict[Cell, _Bin] = {}
     numbered = bool(result.rows) and "bin" in result.rows[0]
@@ -110,11 +112,14 @@ def _bins(name: str, result: Result, setting: Setting) -> tuple[list[_Bin], bool
     if numbered:
         bins.sort(key=lambda one: one.first)
         _check(name, bins)
-        whole = bool(bins) and [one.first for one in bins] == list(range(len(bins))) and bins[-1].to is None
+        whole: bool | None = (
+            bool(bins) and [one.first for one in bins] == list(range(len(bins))) and bins[-1].to is None
+        )
     else:
-        whole = bool(bins)
-    complete = least == 1 or (whole and all(one.shown for one in (*bins, *missing)))
-    return [*bins, *missing], complete
+        whole = {one.value for one in bins} >= set(domain_of(setting.column(name)) or (None,)) or None
+    if least == 1:
+        return [*bins, *missing], True
+    return [*bins, *missing], whole if all(one.shown for one in bins) else False
 
 
 def _check(name: str, bins: Sequence[_Bin]) -> None:
@@ -169,7 +174,7 @@ def _histogram(name: str, wanted: Wanted, result: Result, setting: Setting) -> l
 Numbers = tuple[float | None, int | None]
 
 
-def _ks(bins: Sequence[_Bin], complete: bool) -> tuple[Numbers, list[list[Cell]]]:
+def _ks(bins: Sequence[_Bin], complete: bool | None) -> tuple[Numbers, list[list[Cell]]]:
     """The largest distance of both cumulative shares, at the upper edges of the bins, and at which bin."""
     zeros, ones = (sum(found) for found in _counts(bins))
     if not complete or not zeros or not ones:
@@ -186,12 +191,12 @@ def _ks(bins: Sequence[_Bin], complete: bool) -> tuple[Numbers, list[list[Cell]]
     return (float(best), at), cells
 
 
-def _woe(bins: Sequence[_Bin], complete: bool) -> tuple[Numbers, list[list[Cell]]]:
+def _woe(bins: Sequence[_Bin], complete: bool | None) -> tuple[Numbers, list[list[Cell]]]:
     """log of the share of group 0 over the share of group 1, and the sum of (share 0 - share 1) times it."""
     return _divergence(bins, weight=True)
 
 
-def _stability(bins: Sequence[_Bin], complete: bool) -> tuple[Numbers, list[list[Cell]]]:
+def _stability(bins: Sequence[_Bin], complete: bool | None) -> tuple[Numbers, list[list[Cell]]]:
     """The sum of (share 1 - share 0) times the log of their quotient."""
     return _divergence(bins, weight=False)
 

@@ -18,7 +18,7 @@ from mpc.statistics.wanted import Wanted
 __all__ = ["close"]
 
 _COLUMNS = {
-    "chi_squared": ["column", "by", "rows", "statistic", "dof", "p", "hidden"],
+    "chi_squared": ["column", "by", "rows", "statistic", "dof", "p", "complete"],
     "t_test": [
         "column", "by", "rows_0", "rows_1", "mean_0", "mean_1", "std_0", "std_1",
         "welch_t", "welch_dof", "welch_p", "pooled_t", "pooled_dof", "pooled_p",
@@ -45,13 +45,12 @@ Row = tuple[list[Cell], list[list[Cell]]]
 
 
 def _chi_squared(result: Result, min_rows: int) -> Row:
-    """Pearson's test of independence, without a correction. Values that share no shown cell are left out; where a cell
-    of those that are left is hidden, there is no statistic."""
+    """Pearson's test of independence, without a correction. The table is shown whole or not at all; a cell of it that
+    is not there has no rows."""
     cells = {(row["value"], row["by"]): int(row["rows"] or 0) for row in result.rows}
     firsts, seconds = (list(dict.fromkeys(pair[place] for pair in cells)) for place in (0, 1))
-    hidden = len(firsts) * len(seconds) - len(cells) if min_rows > 1 else 0
-    if hidden:
-        return [None, None, None, None, hidden], [[a, b, cells.get((a, b)), None] for a in firsts for b in seconds]
+    if not cells:
+        return [None, None, None, None, min_rows == 1], []
     in_first = {a: sum(cells.get((a, b), 0) for b in seconds) for a in firsts}
     in_second = {b: sum(cells.get((a, b), 0) for a in firsts) for b in seconds}
     total = sum(cells.values())
@@ -61,12 +60,12 @@ def _chi_squared(result: Result, min_rows: int) -> Row:
         for b in seconds
     ]
     if len(firsts) < 2 or len(seconds) < 2:
-        return [total if cells else None, None, None, None, 0], details
+        return [total, None, None, None, True], details
     # sum (observed - expected)^2 / expected = total * (sum observed^2 / (row * column) - 1)
     squares = sum(Fraction(n * n, in_first[a] * in_second[b]) for (a, b), n in cells.items())
     statistic = float(total * (squares - 1))
     dof = (len(firsts) - 1) * (len(seconds) - 1)
-    return [total, statistic, dof, chi_squared_tail(statistic, dof), 0], details
+    return [total, statistic, dof, chi_squared_tail(statistic, dof), True], details
 
 
 def _t_test(result: Result, min_rows: int) -> Row:

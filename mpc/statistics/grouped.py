@@ -1,21 +1,23 @@
 """The queries behind the statistics of one column against another: bins times classes, or classes alone.
 
 Each is one GROUP BY query whose keys are the column's bins or categories, and the two groups, or the categories, of the
-other column. So every cell of it has the protection of any group: none of fewer than min_rows rows is opened.
+other column. No cell of fewer than min_rows rows is opened, nor what would tell one by the totals that a side knows of
+its own column: a bin is shown in both groups or in none, a table of categories whole or not at all.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from mpc.sql import numbers
 from mpc.sql.ordered import SHARE_UNIT
-from mpc.sql.types import Aggregate, Expr, Query, owners
+from mpc.sql.types import Aggregate, Expr, Plan, Query, owners
 from mpc.statistics.setting import Setting, known, required, split
 from mpc.statistics.wanted import BINNED, BINS, Wanted
 from party.errors import UsageError
 
-__all__ = ["categorical", "cuts", "query", "says"]
+__all__ = ["categorical", "cuts", "hides", "query", "says"]
 
 COUNT = Aggregate("count")
 
@@ -28,7 +30,7 @@ def query(kind: str, name: str, wanted: Wanted, setting: Setting) -> Query:
     if kind == "chi_squared":
         first, second = setting.category(name, kind), setting.category(by, kind)
         where = known(first, "group") + known(second, "group")
-        return setting.query({"value": first, "by": second}, {"rows": COUNT}, where)
+        return replace(setting.query({"value": first, "by": second}, {"rows": COUNT}, where), together="table")
     flag = setting.flag(by, kind)
     if kind == "t_test":
         x = setting.number(name, kind)
@@ -42,7 +44,9 @@ def query(kind: str, name: str, wanted: Wanted, setting: Setting) -> Query:
         rank = Expr("rank", "integer", (x,), low=0, high=2 * max(setting.context.rows, 1))
         aggregates = {"rows": COUNT, "ranks": Aggregate("sum", (rank,))}
         return setting.query({"class": split(required(flag))}, aggregates, known(x, "rank"))
-    return _binned(kind, name, wanted, setting)
+    found = _binned(kind, name, wanted, setting)
+    apart = owners(setting.column(name)) != owners(flag)  # else one side knows every cell, and the other no total
+    return replace(found, together="lines") if apart else found
 
 
 def categorical(name: str, setting: Setting) -> bool:
@@ -63,7 +67,9 @@ def _binned(kind: str, name: str, wanted: Wanted, setting: Setting) -> Query:
         where = known(x, "rank")
     else:
         where = (Expr("binned", "bool", args, low=0, high=1),) if known(x, "rank") else ()
-    return setting.query(keys | classes, {"rows": COUNT}, where + labelled)
+    found = setting.query(keys | classes, {"rows": COUNT}, where + labelled)
+    names = (f"bin of {name}", "its lower edge", "its upper edge", f"{wanted.by}")
+    return replace(found, group_names=names)
 
 
 def _ordered(name: str, kind: str, setting: Setting) -> Expr:
@@ -135,3 +141,15 @@ def says(kind: str, name: str, wanted: Wanted, setting: Setting) -> str:
             f" {name}; at most {wanted.bins or BINS} bins of equal frequency"
         )
     return f"{told}: the rows of each value of {name} in each of both groups"
+
+
+def hides(plan: Plan) -> list[str]:
+    """What of it stays hidden, beside numbers over few rows."""
+    if plan.min_rows == 1 or plan.together == "cells":
+        return []
+    if plan.together == "table":
+        return [f"the table is hidden if a cell of it has rows, but fewer than {plan.min_rows}"]
+    return [
+        f"a bin with fewer than {plan.min_rows} rows in either group is hidden, and the smallest other one with it where"
+        " the hidden rows of a group would be fewer than that"
+    ]

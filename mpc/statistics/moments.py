@@ -2,8 +2,8 @@
 
 NULLs are left out: per column for count, sum, mean, variance and std (ddof 1); pairwise for covariance (ddof 1) and
 correlation, as pandas does, so that an entry [i][j] takes the rows where both columns have a value. The variance
-inflation factors of several columns are the diagonal of the inverse of their correlation matrix. min_rows counts the
-rows of each number by itself; a number of fewer rows is None.
+inflation factors of several columns are the diagonal of the inverse of their correlation matrix. Quantiles lie between
+the two nearest values, as numpy's do. min_rows counts the rows of each number by itself; of fewer rows it is None.
 Source: docs/protocols/08-statistics-and-sql.md.
 """
 
@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mpc.sql import numbers
 from mpc.sql.result import Cell, Result
 from mpc.sql.types import Aggregate, Expr, Query
 from mpc.statistics.setting import Setting
 from mpc.statistics.tables import Matrix, Table, Value
-from mpc.statistics.wanted import Wanted
+from mpc.statistics.wanted import QUARTILES, Wanted
 
 __all__ = ["close", "query"]
 
@@ -30,6 +31,7 @@ _FUNCTIONS = {
     "covariance": "covar_samp",
     "correlation": "corr",
     "vif": "corr",
+    "quantiles": "quantile_cont",
 }
 _PAIRS = ("covariance", "correlation", "vif")
 _SINGULAR = 1e-11  # smallest eigenvalue of a correlation matrix that is still inverted
@@ -43,7 +45,7 @@ def query(setting: Setting, asked: Mapping[str, Wanted]) -> Query:
             columns = {name: setting.column(name) for name in wanted.columns}
         else:
             columns = {name: setting.number(name, kind) for name in wanted.columns}
-        for label, args in _calls(kind, columns):
+        for label, args in _quantiles(wanted, columns) if kind == "quantiles" else _calls(kind, columns):
             aggregates[label] = Aggregate(_FUNCTIONS[kind], args)
     return setting.query({}, aggregates, ())
 
@@ -52,6 +54,11 @@ def close(kind: str, wanted: Wanted, result: Result) -> Value:
     """A number, {column: number}, a matrix, or the table of variance inflation factors."""
     (row,) = result.rows
     names = wanted.columns
+    if kind == "quantiles":
+        told: list[list[Cell]] = [
+            [name, float(at), row[_label(kind, name, at)]] for name in names for at in _at(wanted)
+        ]
+        return Table(columns=["column", "at", "quantile"], rows=told)
     if kind in _PAIRS:
         matrix: list[list[Cell]] = [[row[_label(kind, *sorted((a, b)))] for b in names] for a in names]
         if kind == "vif":
@@ -60,6 +67,10 @@ def close(kind: str, wanted: Wanted, result: Result) -> Value:
     if len(names) == 1:
         return row[_label(kind, names[0])]
     return {name: row[_label(kind, name)] for name in names}
+
+
+def _at(wanted: Wanted) -> tuple[str, ...]:
+    return wanted.at or QUARTILES
 
 
 def _label(kind: str, *names: str) -> str:
@@ -73,6 +84,12 @@ def _calls(kind: str, columns: Mapping[str, Expr]) -> list[tuple[str, tuple[Expr
     names = sorted(columns)
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i:]]
     return [(_label(kind, a, b), (columns[a], columns[b])) for a, b in pairs]
+
+
+def _quantiles(wanted: Wanted, columns: Mapping[str, Expr]) -> list[tuple[str, tuple[Expr, ...]]]:
+    return [
+        (_label("quantiles", name, at), (x, numbers.literal(at))) for name, x in columns.items() for at in _at(wanted)
+    ]
 
 
 def _vif(matrix: Sequence[Sequence[Cell]]) -> list[Cell]:

@@ -25,12 +25,11 @@ Asked = Mapping[str, Sequence[str] | Wanted]
 
 @dataclass(frozen=True)
 class Part:
-    """One plan: all moments of the item, or one kind for one column. says: what it opens, for people."""
+    """One plan: all moments of the item, or one kind for one column."""
 
     kind: str
     column: str
     plan: Plan
-    says: str
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,6 @@ class StatisticsPlan:
             found |= made.request
         return found
 
-    def explain(self) -> list[str]:
-        """What each part is, and what each party learns from it, a line each."""
-        lines = []
-        for part in self.parts:
-            lines += [part.says] if part.says else []
-            lines += part.plan.explain()
-        return lines
-
 
 def plan(asked: Asked, tables: Mapping[str, str], context: Context) -> StatisticsPlan:
     """Plan statistics: kind -> what is wanted of it, over aligned tables (party -> table name).
@@ -76,12 +67,13 @@ def plan(asked: Asked, tables: Mapping[str, str], context: Context) -> Statistic
     parts = []
     together = {kind: one for kind, one in wanted.items() if kind in MOMENTS}
     if together:
-        parts.append(Part("", "", build(moments.query(setting, together), context), ""))
+        parts.append(Part("", "", build(moments.query(setting, together), context)))
     for kind, one in wanted.items():
         for name in one.columns if kind not in MOMENTS else ():
             named = replace(context, name=f"{context.name}.{kind}.{name}")
             made = build(grouped.query(kind, name, one, setting), named)
-            parts.append(Part(kind, name, made, grouped.says(kind, name, one, setting)))
+            told = (grouped.says(kind, name, one, setting), *made.explanation, *grouped.hides(made))
+            parts.append(Part(kind, name, replace(made, explanation=told)))
     return StatisticsPlan(setting, wanted, tuple(parts))
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["BINNED", "BINS", "KINDS", "MOMENTS", "TABLES", "Wanted"]
+__all__ = ["BINNED", "BINS", "KINDS", "MOMENTS", "QUARTILES", "Wanted"]
 
-MOMENTS = ("count", "sum", "mean", "variance", "std", "covariance", "correlation", "vif")
+MOMENTS = ("count", "sum", "mean", "variance", "std", "covariance", "correlation", "vif", "quantiles")
 _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # kind: required, possible besides
     **dict.fromkeys(MOMENTS, ((), ())),
+    "quantiles": ((), ("at",)),
     "histogram": ((), ("bins", "edges")),
     "chi_squared": (("by",), ()),
     "t_test": (("by",), ()),
@@ -22,12 +23,13 @@ _OPTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # kind: requir
     "stability": (("by",), ("bins", "min_share")),
 }
 KINDS = tuple(_OPTIONS)
-TABLES = tuple(kind for kind in KINDS if kind not in MOMENTS)
 BINNED = ("ks", "woe", "stability")  # bins of equal frequency, cut by the column's owner
 BINS = 10  # unless the job says otherwise
+QUARTILES = ("0.25", "0.5", "0.75")
 _PAIRS = ("covariance", "correlation", "vif")
 _COLUMNS = 64
 _BINS = (2, 64)
+_FRACTION = re.compile(r"[01](\.[0-9]{1,6})?")
 _EDGE = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
@@ -37,7 +39,7 @@ class Wanted:
 
     by: the column that splits the rows. bins: of equal frequency, or equal width for a histogram. edges: the cuts of a
     histogram, as decimal text. min_share: the smallest part of the rows in a bin. merge: neighbouring bins whose
-    difference is not significant at this level become one.
+    difference is not significant at this level become one. at: the fractions of quantiles, as decimal text.
     """
 
     columns: tuple[str, ...]
@@ -46,6 +48,7 @@ class Wanted:
     edges: tuple[str, ...] = ()
     min_share: float | None = None
     merge: float | None = None
+    at: tuple[str, ...] = ()
 
     def complaints(self, kind: str) -> Iterator[tuple[str, str, str | None]]:
         """Each thing wrong: the key it stands under ("" for the whole), why, and a hint."""
@@ -78,6 +81,14 @@ class Wanted:
             yield "edges", f"are numbers in digits, fewer than {_BINS[1]}", "such as [0, 99.5, 1000]"
         elif any(Decimal(a) >= Decimal(b) for a, b in zip(self.edges, self.edges[1:], strict=False)):
             yield "edges", "must ascend", None
+        if not all(_FRACTION.fullmatch(one) and Decimal(one) <= 1 for one in self.at) or len(self.at) > 16:
+            yield (
+                "at",
+                "are fractions between 0 and 1 of at most 6 digits, 1 to 16 of them",
+                "such as [0.25, 0.5, 0.75]",
+            )
+        elif len({Decimal(one) for one in self.at}) < len(self.at):
+            yield "at", "names a fraction twice", None
         if self.min_share is not None and not 0 <= self.min_share <= 0.5:
             yield "min_share", "is a part of the rows, between 0 and 0.5", "0.05 is five in a hundred"
         if self.merge is not None and not 0 < self.merge < 1:
@@ -90,7 +101,7 @@ class Wanted:
 
     def canonical(self, kind: str) -> list[Any]:
         """As both sides digest it: kind, columns and, where there are some, options."""
-        options = {key: list(value) if key == "edges" else value for key, value in self.options().items()}
+        options = {key: list(value) if isinstance(value, tuple) else value for key, value in self.options().items()}
         return [kind, list(self.columns), *([options] if options else [])]
 
     @classmethod
@@ -105,13 +116,9 @@ class Wanted:
         bins, by = given.get("bins"), given.get("by")
         if (bins is not None and type(bins) is not int) or (by is not None and not isinstance(by, str)):
             raise ValueError("not an option's type")
-        return kind, cls(
-            _texts(columns),
-            by,
-            bins,
-            _texts(given.get("edges", [])),
-            *map(_part, map(given.get, ("min_share", "merge"))),
-        )
+        share, merge = (_part(given.get(key)) for key in ("min_share", "merge"))
+        edges, at = (_texts(given.get(key, [])) for key in ("edges", "at"))
+        return kind, cls(_texts(columns), by, bins, edges, share, merge, at)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def test_chi_squared_is_scipys(pair: Pair, min_rows: int) -> None:
         table = pd.crosstab(pooled[name], pooled["telco.plan"])
         wanted = stats.chi2_contingency(table, correction=False)
         row = summary.loc[name]
-        assert (row["rows"], row["dof"], row["hidden"]) == (int(table.to_numpy().sum()), wanted.dof, 0)
+        assert (row["rows"], row["dof"], row["complete"]) == (int(table.to_numpy().sum()), wanted.dof, True)
         assert row["statistic"] == pytest.approx(wanted.statistic, rel=1e-9)
         assert row["p"] == pytest.approx(wanted.pvalue, rel=1e-9)
         details = frame(found["chi_squared"]["details"])
@@ -59,18 +59,24 @@ def test_chi_squared_is_scipys(pair: Pair, min_rows: int) -> None:
         np.testing.assert_allclose(expected.to_numpy(), wanted.expected_freq, rtol=1e-12)
 
 
-def test_chi_squared_over_a_hidden_cell_has_no_statistic(pair: Pair) -> None:
-    bank, telco = data(300)
-    telco = telco.set_column(3, "plan", pa.array(["a" if i % 100 else "b" for i in range(300)]))
+def test_a_table_with_a_small_cell_is_not_shown_at_all_and_an_empty_cell_is_zero(pair: Pair) -> None:
+    bank, _ = data(300)
     bank = bank.set_column(4, "region", pa.array([("north", "south")[i % 2] for i in range(300)]))
-    found = ask(pair, {"chi_squared": Wanted(("bank.region",), "telco.plan")}, bank, telco, min_rows=20)["chi_squared"]
-    summary = frame(found).iloc[0]
-    # plan b has 3 rows: its cells and, so that a total does not show them, the smallest other one are hidden
-    assert summary["hidden"] == 0 and len(found["details"]["rows"]) == 1 and summary["statistic"] is None
-    telco = telco.set_column(3, "plan", pa.array(["a" if i % 2 or i < 230 else "b" for i in range(300)]))
-    found = ask(pair, {"chi_squared": Wanted(("bank.region",), "telco.plan")}, bank, telco, min_rows=20)["chi_squared"]
-    assert [row[4] for row in found["details"]["rows"]].count(None) == frame(found).iloc[0]["hidden"] > 0
-    assert frame(found).iloc[0][["rows", "statistic", "dof", "p"]].isna().all()
+    for small in (0, 1, 19, 20):
+        # of 60 rows with plan b, all but `small` are in the north
+        north = [i for i in range(300) if i % 2 == 0][: 60 - small]
+        south = [i for i in range(300) if i % 2][:small]
+        _, telco = data(300)
+        telco = telco.set_column(3, "plan", pa.array(["b" if i in (*north, *south) else "a" for i in range(300)]))
+        found = ask(pair, {"chi_squared": Wanted(("bank.region",), "telco.plan")}, bank, telco, min_rows=20)
+        summary, rows = frame(found["chi_squared"]).iloc[0], found["chi_squared"]["details"]["rows"]
+        if 0 < small < 20:
+            assert not rows and not summary["complete"]
+            assert summary[["rows", "statistic", "dof", "p"]].isna().all()
+        else:
+            assert sorted(row[4] for row in rows) == sorted([60 - small, small, 90 + small, 150 - small])
+            table = [[60 - small, 90 + small], [small, 150 - small]]
+            assert summary["p"] == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("min_rows", [1, 20])
@@ -245,6 +251,20 @@ def test_histograms_are_numpys(pair: Pair) -> None:
         int(((score > 0.25) & (score <= 0.5)).sum()),
         int((score > 0.5).sum()),
     ]
+
+
+def test_quantiles_are_numpys(pair: Pair) -> None:
+    bank, telco = data(301)
+    names, at = ("bank.balance", "telco.late"), ("0", "0.05", "0.5", "0.75", "1")
+    found = frame(ask(pair, {"quantiles": Wanted(names, at=at), "mean": ["bank.age"]}, bank, telco)["quantiles"])
+    pooled = joined(bank, telco)
+    for name in names:
+        wanted = np.quantile(whole(pooled[name].dropna()), [float(one) for one in at])
+        np.testing.assert_allclose(found[found["column"] == name]["quantile"].astype(float), wanted, rtol=1e-9)
+    quartiles = ask(pair, {"quantiles": ["telco.late"]}, bank, telco)["quantiles"]["rows"]
+    assert [row[1] for row in quartiles] == [0.25, 0.5, 0.75]
+    few = ask(pair, {"quantiles": ["telco.late"]}, *data(19), min_rows=20)["quantiles"]["rows"]
+    assert [row[2] for row in few] == [None] * 3
 
 
 def test_variance_inflation_is_the_diagonal_of_the_inverse_correlations(pair: Pair) -> None:

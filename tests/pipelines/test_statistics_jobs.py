@@ -32,6 +32,7 @@ STATISTICS = """analyse:
       histogram: {columns: [bank.age], edges: [30, 50.5]}
       vif: [bank.age, telco.minutes, telco.days]
       mean: [bank.age, telco.minutes]
+      quantiles: {columns: [telco.minutes], at: [0.1, 0.50]}
       sum: [bank.age]
       correlation: [bank.age, telco.minutes]
 """
@@ -102,6 +103,8 @@ def test_a_job_gives_what_scipy_gives_on_the_pooled_table(ran: Any, world: World
     table = pd.crosstab(pooled["plan"], pooled["region"])
     chi = result.to_frame("drivers", "chi_squared")
     assert chi["p"][0] == pytest.approx(stats.chi2_contingency(table, correction=False).pvalue, rel=1e-9)
+    quantiles = result.to_frame("drivers", "quantiles")["quantile"].astype(float)
+    assert quantiles.tolist() == pytest.approx(np.quantile(pooled["minutes"], [0.1, 0.5]).tolist(), rel=1e-12)
     histogram = result.to_frame("drivers", "histogram")
     assert histogram["rows"].tolist() == pd.cut(pooled["age"], [0, 30, 50.5, 200]).value_counts(sort=False).tolist()
     assert histogram["bin"].tolist() == ["<= 30", "(30, 50.5]", "> 50.5"]
@@ -142,7 +145,10 @@ def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World
         pass
     plan = verbs_run.plan(world.homes["bank"], path, offline=True)
     told = "\n".join(plan["explain"])
-    assert "drivers (to bank and telco): auc of telco.minutes by bank.bad: rows, and the sum of the ranks" in told
+    assert (
+        "drivers.auc.telco.minutes (to bank and telco): auc of telco.minutes by bank.bad: rows, and the sum of the ranks"
+        in told
+    )
     assert "histogram of bank.age: the rows of each of 3 bins, cut at 30, 50.5" in told
     run = world.run(HEAD + STATISTICS, new=True)
     stage = next(entry for entry in run["details"]["stages"] if entry["stage"] == "analyse")

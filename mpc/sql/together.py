@@ -1,0 +1,39 @@
+"""Which cells of a grouped plan are shown: each by itself, whole lines of a table, or a table as a whole.
+
+A cell by itself is protected against the total of all cells, not against the total of one key's group; and such totals
+a side knows of its own columns. Statistics of bins and classes need whole lines anyway, and a test of independence the
+whole table; so for them the decision is by lines, or by the table, and no difference to such a total is a small cell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from mpc.engine import Engine
+from mpc.opening import shown_groups, shown_lines, shown_table
+from mpc.sql.types import Plan
+from party.errors import InternalError
+
+__all__ = ["shown_cells"]
+
+
+def shown_cells(
+    engine: Engine, plan: Plan, sizes: tuple[int, int], rows: npt.NDArray[np.uint64], width: int
+) -> npt.NDArray[np.uint8]:
+    """XOR shares of the cells that are shown, (cells,), from shares of their rows, party 0's groups slowest.
+
+    plan.together: "cells"; "lines", where the groups of the last key, its owner's only one, go together; "table".
+    With min_rows 1 every cell that has rows is shown.
+    """
+    if plan.min_rows == 1 or plan.together == "cells":
+        return shown_groups(engine, rows, plan.min_rows, width)
+    if plan.together == "table":
+        return shown_table(engine, rows, plan.min_rows, width)
+    owner = plan.keys[-1].owner
+    if [key.owner for key in plan.keys].count(owner) != 1:
+        raise InternalError("the classes of a line are one key of one party")
+    table = rows.reshape(sizes)
+    if owner == 1:
+        return shown_lines(engine, table, plan.min_rows, width).reshape(-1)
+    return shown_lines(engine, table.T, plan.min_rows, width).T.reshape(-1)
