@@ -150,6 +150,6 @@ def hides(plan: Plan) -> list[str]:
     if plan.together == "table":
         return [f"the table is hidden if a cell of it has rows, but fewer than {plan.min_rows}"]
     return [
-        f"a bin with fewer than {plan.min_rows} rows in either group is hidden, and the smallest other one with it where"
-        " the hidden rows of a group would be fewer than that"
+        f"a bin with fewer than {plan.min_rows} rows in either group is hidden, and the smallest other one with it"
+        " where the hidden rows of a group would be fewer than that"
     ]
