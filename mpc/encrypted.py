@@ -133,7 +133,7 @@ def inner_products(got: Received, rows: np.ndarray, limbs: int) -> Iterator[tupl
         step = max(1, _SEGMENT_BYTES // ((len(places) + 2 * len(packed)) * size * N * 8))
         step = min(step, MOST_BLOCKS, max(1, got.blocks))
         rooms = {column: kept(size, step, 2) for column in packed}
-        factors = np.stack([kept(size, step, 1) for _ in places])
+        factors = np.empty((len(places), *kept(size, step, 1).shape), dtype=np.uint64)
         for start in range(0, got.blocks, step):
             blocks = range(start, min(got.blocks, start + step))
             _transform(got.parameters, rows, limbs, (places, blocks), factors)

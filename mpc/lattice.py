@@ -108,7 +108,8 @@ class Secrets:
 def uniform(parameters: Parameters, stream: Prg, count: int) -> np.ndarray:
     """Residues uniform modulo each prime, (primes, count): words cut to `bits`, those >= p skipped, the next taken."""
     mask = np.uint64((1 << parameters.bits) - 1)
-    pool = stream.words(len(parameters.primes) * count) & mask
+    pool = stream.words(len(parameters.primes) * count)
+    pool &= mask
     rows = pool.reshape(len(parameters.primes), count)
     if bool((rows < parameters.basis.column).all()):
         return rows
@@ -132,8 +133,8 @@ def noise(stream: Prg, count: int) -> np.ndarray:
     """Centred binomial over 2 x 21 bits, int64: |e| <= 21, standard deviation 3.24."""
     words = stream.words(count)
     low = np.uint64((1 << 21) - 1)
-    ones = np.bitwise_count(words & low).astype(np.int64)
-    return np.asarray(ones - np.bitwise_count(words >> np.uint64(21) & low).astype(np.int64))
+    ones, others = np.bitwise_count(words & low), np.bitwise_count(words >> np.uint64(21) & low)
+    return np.asarray(np.subtract(ones, others, dtype=np.int8).astype(np.int64))
 
 
 def ternary(stream: Prg, count: int) -> np.ndarray:
@@ -264,7 +265,7 @@ class Key:
         self._secrets = secrets
         self._ring = parameters.basis
         s = ternary(secrets.ternary, N)
-        self._s = self._ring.forward(self._ring.residues(s))
+        self._minus_s = self._ring.forward(self._ring.residues(-s))
         # coefficient 0 of c s is the sum of c_j s'_j with s'_0 = s_0, s'_j = -s_(N-j)
         self._row = np.concatenate([s[:1], -s[:0:-1]])
         self._small = basis(_FIFTY[:1])
@@ -280,7 +281,7 @@ class Key:
         if plain is not None:
             self._ring.add(body, plain)
         body = self._ring.forward(body)
-        self._ring.subtract(body, self._ring.multiply(expand(self.parameters, seed), self._s))
+        self._ring.multiply_add(body, expand(self.parameters, seed), self._minus_s)
         if constant is not None:
             self._ring.add(body, constant[:, None])
         return seed, self._ring.pack(body, self.parameters.bits)
