@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from mpc.sql import numbers
+from mpc.sql import casts, functions, numbers
 from mpc.sql.places import locate
 from mpc.sql.scope import Scope, refuse
 from mpc.sql.types import Expr, Kind
@@ -20,16 +20,10 @@ __all__ = ["SIZE", "bind", "truth_of"]
 
 SIZE = 20_000  # nodes of one statement's expressions, each written out where it is used
 
-_YEARS = (-290308, 294247)
-_PARTS = {
-    "year": _YEARS, "quarter": (1, 4), "month": (1, 12), "week": (1, 53), "day": (1, 31), "dow": (0, 6),
-    "dayofweek": (0, 6), "isodow": (1, 7), "doy": (1, 366), "hour": (0, 23), "minute": (0, 59),
-}  # fmt: skip
 _SUPPORTED = (
     "in a row: + - * // %, comparisons, AND OR NOT, IN, BETWEEN, IS, LIKE, CASE, CAST, and the functions that"
     " docs/reference/sql.md lists"
 )
-_TRUNCATIONS = ("year", "quarter", "month", "week", "day", "hour")
 
 
 def bind(node: exp.Expression, scope: Scope) -> Expr:
@@ -43,7 +37,7 @@ def bind(node: exp.Expression, scope: Scope) -> Expr:
 def _bind(node: exp.Expression, scope: Scope) -> Expr:
     entry = _NODES.get(type(node))
     if entry is None:
-        raise refuse(node, hint=_SUPPORTED)
+        return _function(node, scope)
     parts, build = entry
     for name, part in node.args.items():
         if part not in (None, False, []) and name not in parts:
@@ -55,6 +49,21 @@ def _bind(node: exp.Expression, scope: Scope) -> Expr:
             hint="nest NULLIF, ROUND, CASE and IN less deeply",
         )
     return found
+
+
+def _function(node: exp.Expression, scope: Scope) -> Expr:
+    """A function of one party's columns, as `mpc.sql.functions` types it."""
+    entry = functions.of(node)
+    if entry is None:
+        raise refuse(node, hint=_SUPPORTED)
+    for name, part in node.args.items():
+        if part not in (None, False, []) and name not in (*entry.bound, *entry.plain):
+            raise refuse(node, hint=f"its part {name!r} is not supported")
+    found: list[Expr] = []
+    for name in entry.bound:
+        part = node.args.get(name)
+        found += [bind(each, scope) for each in (part if isinstance(part, list) else [part]) if each is not None]
+    return entry.build(node, found)
 
 
 def truth_of(node: exp.Expression, scope: Scope) -> Expr:
@@ -95,7 +104,13 @@ def _bool(op: str, *args: Expr, value: str | int | bool | None = None) -> Expr:
 
 def _arithmetic(op: str) -> Build:
     def build(node: exp.Expression, scope: Scope) -> Expr:
-        left, right = (_number(side, node) for side in _sides(node, scope))
+        if isinstance(node.expression, exp.Interval):
+            return functions.shifted(op, bind(node.this, scope), node.expression)
+        left, right = _sides(node, scope)
+        found = functions.dated(op, left, right) or functions.floating(op, left, right)
+        if found is not None:
+            return found
+        left, right = _number(left, node), _number(right, node)
         return numbers.multiply(left, right) if op == "*" else numbers.add(op, left, right)
 
     return build
@@ -128,13 +143,13 @@ def comparable(left: Expr, right: Expr, node: exp.Expression) -> tuple[Expr, Exp
         if one.kind in ("date", "timestamp") and other.op == "literal" and other.kind == "string":
             text = _moment(str(other.value), one.kind, node)
             return (one, text) if one is left else (text, one)
-        if one.kind == "timestamp" and other.op == "literal" and other.kind == "date":
-            midnight = _moment(str(other.value), "timestamp", node)
+        if one.kind == "timestamp" and other.kind == "date":
+            midnight = functions.timestamp_of(other)
             return (one, midnight) if one is left else (midnight, one)
     if left.kind == "float" or right.kind == "float":
         for side in (left, right):
-            if side.kind != "float" and not (side.op == "literal" and numbers.numeric(side)):
-                raise refuse(node, hint="a float column is compared with constants and floats only")
+            if side.kind not in ("float", "integer", "decimal"):
+                raise refuse(node, hint="a float is compared with numbers")
         return left, right
     if left.kind in ("integer", "decimal") and right.kind in ("integer", "decimal"):
         a, b = numbers.common(left, right)
@@ -174,7 +189,15 @@ def _not(node: exp.Expression, scope: Scope) -> Expr:
     return _bool("not", _truth(bind(node.this, scope), node))
 
 
+def _nested(node: exp.Expression, scope: Scope) -> Expr:
+    if scope.nested is None:
+        raise refuse(node)
+    return scope.nested(node, scope)
+
+
 def _in(node: exp.Expression, scope: Scope) -> Expr:
+    if node.args.get("query") is not None:
+        return _nested(node, scope)
     this = bind(node.this, scope)
     found = [_bool("=", *comparable(this, bind(item, scope), item)) for item in node.expressions]
     if not found:
@@ -266,72 +289,11 @@ def _rounded(op: str) -> Build:
     return build
 
 
-def _text(op: str) -> Build:
-    def build(node: exp.Expression, scope: Scope) -> Expr:
-        a = bind(node.this, scope)
-        if a.kind != "string":
-            raise refuse(node, hint="a string is due")
-        if op == "length":
-            return Expr(op, "integer", (a,), low=0, high=2**31)
-        return Expr(op, "string", (a,))
-
-    return build
-
-
-def _substring(node: exp.Expression, scope: Scope) -> Expr:
-    a = bind(node.this, scope)
-    start = bind(node.args["start"], scope)
-    length = None if node.args.get("length") is None else bind(node.args["length"], scope)
-    for part in (start,) if length is None else (start, length):
-        if part.op != "literal" or part.kind != "integer" or int(part.value or 0) < 0:
-            raise refuse(node, hint="constant, non-negative positions")
-    if a.kind != "string":
-        raise refuse(node, hint="a string is due")
-    return Expr("substring", "string", (a, start) if length is None else (a, start, length))
-
-
-def _part(unit: str, value: exp.Expression, node: exp.Expression, scope: Scope) -> Expr:
-    a = bind(value, scope)
-    bounds = _PARTS.get(unit.lower())
-    if bounds is None or a.kind not in ("date", "timestamp"):
-        raise refuse(node, hint=f"of a date or timestamp: {', '.join(_PARTS)}")
-    return Expr("extract", "integer", (a,), unit.lower(), low=bounds[0], high=bounds[1])
-
-
-def _extract(node: exp.Expression, scope: Scope) -> Expr:
-    return _part(str(node.this.this), node.expression, node, scope)
-
-
-def _named_part(unit: str) -> Build:
-    return lambda node, scope: _part(unit, node.this, node, scope)
-
-
-def _date_trunc(node: exp.Expression, scope: Scope) -> Expr:
-    a, unit = bind(node.this, scope), str(node.args["unit"].this).lower()
-    if a.kind not in ("date", "timestamp") or unit not in _TRUNCATIONS:
-        raise refuse(node, hint=f"of a date or timestamp, to one of {', '.join(_TRUNCATIONS)}")
-    return Expr("date_trunc", "timestamp", (a,), unit)
-
-
 def _cast(node: exp.Expression, scope: Scope) -> Expr:
-    a, to = bind(node.this, scope), node.args["to"]
-    target = to.this
-    if (
-        target in (exp.DType.DATE, exp.DType.TIMESTAMP, exp.DType.TIMESTAMPNTZ)
-        and a.op == "literal"
-        and a.kind == "string"
-    ):
-        return _moment(str(a.value), "date" if target == exp.DType.DATE else "timestamp", node)
-    if target in (exp.DType.INT, exp.DType.BIGINT) and a.kind in ("integer", "bool"):
-        return numbers.as_number(a)
-    if target == exp.DType.DATE and a.kind in ("date", "timestamp"):
-        return Expr("to_date", "date", (a,))
-    if target == exp.DType.DECIMAL and a.kind in ("integer", "bool", "decimal") and len(to.expressions) == 2:
-        digits = to.expressions[1].this
-        scale = int(digits.this) if isinstance(digits, exp.Literal) and str(digits.this).isdecimal() else -1
-        if a.scale <= scale <= 18:
-            return numbers.rescale(numbers.as_number(a), scale)
-    raise refuse(node, hint="casts: booleans to integer, integers to decimal, constants to DATE or TIMESTAMP")
+    a = bind(node.this, scope)
+    if a.op == "literal" and a.kind == "string" and node.args["to"].this in (exp.DType.DATE, *casts.TIMESTAMPS):
+        return _moment(str(a.value), "date" if node.args["to"].this == exp.DType.DATE else "timestamp", node)
+    return casts.cast(a, node)
 
 
 def _literal(node: exp.Expression, scope: Scope) -> Expr:
@@ -366,7 +328,8 @@ _NODES: dict[type[exp.Expression], tuple[tuple[str, ...], Build]] = {
     exp.And: (_TWO, _logic("and")),
     exp.Or: (_TWO, _logic("or")),
     exp.Not: (("this",), _not),
-    exp.In: (("this", "expressions"), _in),
+    exp.In: (("this", "expressions", "query"), _in),
+    exp.Subquery: (("this",), _nested),
     exp.Between: (("this", "low", "high"), _between),
     exp.Is: (_TWO, _is),
     exp.Like: ((*_TWO, "negate"), _like("like")),
@@ -379,18 +342,8 @@ _NODES: dict[type[exp.Expression], tuple[tuple[str, ...], Build]] = {
     exp.Round: (("this", "decimals"), _rounded("round")),
     exp.Floor: (("this",), _rounded("floor")),
     exp.Ceil: (("this",), _rounded("ceil")),
-    exp.Lower: (("this",), _text("lower")),
-    exp.Upper: (("this",), _text("upper")),
-    exp.Trim: (("this",), _text("trim")),
-    exp.Length: (("this",), _text("length")),
-    exp.Substring: (("this", "start", "length"), _substring),
-    exp.Extract: (_TWO, _extract),
-    exp.Year: (("this",), _named_part("year")),
-    exp.Quarter: (("this",), _named_part("quarter")),
-    exp.Month: (("this",), _named_part("month")),
-    exp.Day: (("this",), _named_part("day")),
-    exp.DayOfWeek: (("this",), _named_part("dayofweek")),
-    exp.TimestampTrunc: (("this", "unit"), _date_trunc),
-    exp.DateTrunc: (("this", "unit"), _date_trunc),
     exp.Cast: (("this", "to", "_type"), _cast),
+    exp.TryCast: (("this", "to", "safe", "_type"), _cast),
+    exp.Div: ((*_TWO, "typed", "safe"), _arithmetic("/")),
+    exp.DateAdd: (_TWO, _arithmetic("+")),
 }

@@ -14,11 +14,23 @@ from dataclasses import dataclass
 
 from mpc.sql.types import NULL_IF_AN_ARGUMENT_IS, Expr, Plan
 
-__all__ = ["TRUE", "Reads", "Unique", "further", "looked", "lookup", "matched", "null_of_nulls", "reads", "reads_of"]
+__all__ = [
+    "TRUE",
+    "Reads",
+    "Unique",
+    "all_of",
+    "further",
+    "looked",
+    "lookup",
+    "matched",
+    "null_of_nulls",
+    "reads",
+    "reads_of",
+]
 
 TRUE = Expr("literal", "bool", value=True, low=0, high=1)
 _STRICT = (NULL_IF_AN_ARGUMENT_IS - {"and", "or"}) | {
-    "lower", "upper", "trim", "length", "substring", "extract", "date_trunc", "to_date"
+    "lower", "upper", "trim", "length", "substring", "extract", "date_trunc", "to_date", "float", "trycast", "tryunits",
 }  # fmt: skip
 
 
@@ -32,9 +44,13 @@ def lookup(party: str, table: str, conditions: Iterable[Expr], pairs: Iterable[t
 
     pairs: (key over the rows there, expression over the rows here).
     """
+    return Expr("lookup", "null", (all_of(conditions), *(expr for pair in pairs for expr in pair)), table, party)
+
+
+def all_of(conditions: Iterable[Expr]) -> Expr:
+    """All conditions as one."""
     parts = tuple(conditions)
-    condition = TRUE if not parts else parts[0] if len(parts) == 1 else Expr("and", "bool", parts, low=0, high=1)
-    return Expr("lookup", "null", (condition, *(expr for pair in pairs for expr in pair)), table, party)
+    return TRUE if not parts else parts[0] if len(parts) == 1 else Expr("and", "bool", parts, low=0, high=1)
 
 
 def looked(found: Expr, inner: Expr) -> Expr:

@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from mpc.sql import numbers
 from mpc.sql.places import locate, place_of, placed
-from mpc.sql.reading import bare, name_of
+from mpc.sql.reading import aggregated, bare, name_of
 from mpc.sql.scope import refuse
 from mpc.sql.types import Aggregate, Expr, Order, Output, Post
 from party.errors import UsageError
@@ -63,6 +63,8 @@ class Answer:
         self._places: dict[Aggregate, int] = {}
         self._bind = bind
         self._condition = condition
+        self.within: Callable[[Expr | None], Expr | None] = lambda condition: condition  # of an aggregate's rows
+        self.apart: Callable[[exp.Expression], Post] | None = None  # a SELECT over the same join, by itself
 
     def outputs(self, listed: Sequence[exp.Expression]) -> tuple[Output, ...]:
         """The columns of the answer."""
@@ -194,6 +196,8 @@ class Answer:
     @placed
     def _post(self, node: exp.Expression) -> Post:
         function = _function(node)
+        if isinstance(node, exp.Subquery) and self.apart is not None:
+            return self.apart(node)
         if function is not None or isinstance(node, exp.Filter):
             return Post("aggregate", value=self._aggregate(node))
         if isinstance(node, exp.Paren):
@@ -204,14 +208,14 @@ class Answer:
         if isinstance(node, exp.Neg) and isinstance(node.this, exp.Literal):
             return Post("neg", (self._post(node.this),))
         for kind, op in ((exp.Add, "+"), (exp.Sub, "-"), (exp.Mul, "*"), (exp.Div, "/")):
-            if type(node) is kind and node.find(exp.AggFunc) is not None:
+            if type(node) is kind and self._counted(node):
                 return Post(op, (self._of_numbers(node.this), self._of_numbers(node.expression)))
-        if isinstance(node, exp.Neg) and node.find(exp.AggFunc) is not None:
+        if isinstance(node, exp.Neg) and self._counted(node):
             return Post("neg", (self._of_numbers(node.this),))
         to_double = isinstance(node, exp.Cast) and node.args["to"].this == exp.DType.DOUBLE
-        if to_double and node.find(exp.AggFunc) is not None:
+        if to_double and self._counted(node):
             return Post("float", (self._of_numbers(node.this),))
-        if isinstance(node, (exp.Window, exp.AggFunc)) or node.find(exp.AggFunc) is not None:
+        if isinstance(node, (exp.Window, exp.AggFunc)) or aggregated(node):
             raise refuse(node, hint="of aggregates: + - * / with numbers")
         if isinstance(node, exp.Star):
             raise UsageError("SELECT * is not supported: rows are never shown", hint="ask for aggregates")
@@ -222,6 +226,18 @@ class Answer:
                 hint="rows are never shown: aggregate it or group by it",
             )
         return Post("key", value=self.groups.index(expr))
+
+    def _counted(self, node: exp.Expression) -> bool:
+        """Whether arithmetic is on aggregates, those of SELECTs over the same join included."""
+        return aggregated(node) or (self.apart is not None and node.find(exp.Subquery) is not None)
+
+    def of_same_rows(self, inner: Answer) -> None:
+        """Let another SELECT over the same join number its aggregates among ours."""
+        inner.aggregates, inner.places, inner._places = self.aggregates, self.places, self._places
+
+    def post(self, node: exp.Expression) -> Post:
+        """One column of the answer."""
+        return self._post(node)
 
     def _of_numbers(self, node: exp.Expression) -> Post:
         """An operand of arithmetic: MIN, MAX and quantiles may be of texts and dates, on which there is none."""
@@ -245,7 +261,7 @@ class Answer:
             args = self._quantile(node)
         else:
             function, args = self._call(node, function)
-        found = Aggregate(function, args, condition)
+        found = Aggregate(function, args, self.within(condition))
         place = self._places.setdefault(found, len(self.aggregates))
         if place == len(self.aggregates):
             self.aggregates.append(found)
@@ -314,9 +330,9 @@ class Answer:
 
     @placed
     def _argument(self, node: exp.Expression, function: str) -> Expr:
-        if node.find(exp.AggFunc) is not None:
+        if aggregated(node):
             raise refuse(node, hint="an aggregate inside an aggregate")
-        if isinstance(node, exp.Div):
+        if isinstance(node, exp.Div) and function != "count":
             raise UsageError(
                 "division inside an aggregate gives floats and is not supported",
                 hint="divide the aggregates instead, as in SUM(x) / COUNT(*)",

@@ -6,11 +6,12 @@ from sqlglot import exp
 
 from mpc.sql.bind import SIZE, bind
 from mpc.sql.outputs import Answer
-from mpc.sql.places import StatementError, place_of, placed, word_at
-from mpc.sql.reading import Statement, bare, read
-from mpc.sql.relations import From
+from mpc.sql.places import StatementError, locate, place_of, placed, word_at
+from mpc.sql.reading import Named, Statement, bare, read, unwrapped
+from mpc.sql.relations import From, Setting
 from mpc.sql.sources import Sources, chained
-from mpc.sql.types import Context, Expr, Places, Query, owners
+from mpc.sql.subqueries import nested
+from mpc.sql.types import Context, Expr, Places, Post, Query, owners
 from party.errors import UsageError
 
 __all__ = ["parse"]
@@ -36,7 +37,8 @@ class _Select:
                 continue
             word = name.upper().strip("_")
             raise StatementError(f"{word} is not supported", word_at(statement.sql, word))
-        self.source = From(Sources(self.select, statement.names, statement.sql), context)
+        self.setting = Setting(context, statement.sql, nested)
+        self.source = From(Sources(self.select, statement.names, statement.sql), self.setting)
         self.scope = self.source.scope
 
     def _bind(self, node: exp.Expression) -> Expr:
@@ -50,6 +52,9 @@ class _Select:
         where = self._where()
         groups, names = self._groups()
         answer = Answer(self.select, self._bind, self._condition, groups)
+        if not groups and any(_selects(node) for node in self.statement.outputs):
+            self._apart(answer, where)
+            where = None
         outputs, order = answer.outputs(self.statement.outputs), answer.order()
         shown = len(answer.aggregates)  # what HAVING alone reads comes behind them, and is not opened
         having = answer.having()
@@ -62,6 +67,16 @@ class _Select:
             self.source.tables, where, groups, names, tuple(answer.aggregates), outputs, self.source.join,
             self.source.keep, order, having, shown, answer.limit(), self._places(answer),
         )  # fmt: skip
+
+    def _apart(self, answer: Answer, where: Expr | None) -> None:
+        """SELECTs over the same join among the columns: WHERE becomes a condition of each aggregate outside of them."""
+        parts = [] if where is None else [where]
+        answer.within = lambda condition: _all([*parts, *([] if condition is None else [condition])])
+
+        def post(node: exp.Expression) -> Post:
+            return _Inner(self, node).post(answer)
+
+        answer.apart = post
 
     def _places(self, answer: Answer) -> Places:
         where, group = self.select.args.get("where"), self.select.args.get("group")
@@ -140,6 +155,46 @@ class _Select:
                 if isinstance(node, exp.Alias) and node.alias.lower() == str(item.this.this).lower():
                     return bare(node)
         return item
+
+
+class _Inner(_Select):
+    """A SELECT of one aggregate over the same join, among the columns of another."""
+
+    def __init__(self, outer: _Select, node: exp.Expression) -> None:
+        body = unwrapped(Named(node, outer.statement.names), outer.statement.sql)
+        hint = "among the columns: (SELECT an aggregate FROM the same join [WHERE ...]), in a SELECT without GROUP BY"
+        select = body.select
+        if not isinstance(select, exp.Select) or len(select.expressions) != 1:
+            raise locate(UsageError("a SELECT among the columns has one column", hint=hint), node)
+        for name, part in select.args.items():
+            if part not in (None, False, []) and name not in ("expressions", "from_", "joins", "where", "with_"):
+                word = name.upper().strip("_")
+                raise locate(UsageError(f"{word} in a SELECT among the columns is not supported", hint=hint), node)
+        sources = Sources(select, body.names, outer.statement.sql)
+        if len({item.party for item in sources.items}) < 2:
+            raise locate(UsageError("a number of one party's table alone is not shown", hint=hint), node)
+        super().__init__(Statement(outer.statement.sql, select, body.names, tuple(select.expressions)), outer.context)
+        ours, theirs = outer.source, self.source
+        if (ours.tables, ours.join, ours.keep) != (theirs.tables, theirs.join, theirs.keep):
+            raise locate(UsageError("a SELECT among the columns is over another join", hint=hint), node)
+
+    def post(self, answer: Answer) -> Post:
+        """Its column, with its own WHERE as the condition of its aggregates."""
+        where = self._where()
+        inner = Answer(self.select, self._bind, self._condition, ())
+        answer.of_same_rows(inner)
+        parts = [] if where is None else [where]
+        inner.within = lambda condition: _all([*parts, *([] if condition is None else [condition])])
+        return inner.post(bare(self.statement.outputs[0]))
+
+
+def _selects(node: exp.Expression) -> bool:
+    """Whether a column holds a SELECT outside of aggregates."""
+    return any(isinstance(part, exp.Subquery) for part in node.walk(prune=lambda part: isinstance(part, exp.AggFunc)))
+
+
+def _all(parts: list[Expr]) -> Expr | None:
+    return None if not parts else parts[0] if len(parts) == 1 else _and(parts)
 
 
 def _and(parts: list[Expr]) -> Expr:

@@ -18,7 +18,7 @@ from mpc.sql.places import StatementError, locate, place_of, word_at
 from mpc.sql.scope import refuse
 from party.errors import UsageError
 
-__all__ = ["Named", "Statement", "bare", "name_of", "read", "unwrapped"]
+__all__ = ["Named", "Statement", "aggregated", "bare", "name_of", "read", "unwrapped"]
 
 TEXT = 20_000  # characters of a statement
 NODES = 20_000  # of a statement that is merged from nested ones
@@ -256,6 +256,11 @@ def _around(what: str) -> UsageError:
         f"{what} around a joint SELECT is not supported",
         hint="around one: columns and arithmetic on them, WHERE, ORDER BY, LIMIT",
     )
+
+
+def aggregated(node: exp.Expression) -> bool:
+    """Whether a node holds an aggregate, those of SELECTs inside it apart."""
+    return any(isinstance(part, exp.AggFunc) for part in node.walk(prune=lambda part: isinstance(part, exp.Query)))
 
 
 def name_of(node: exp.Expression) -> str:

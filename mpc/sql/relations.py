@@ -14,16 +14,37 @@ from sqlglot import exp
 from mpc.sql import lookups
 from mpc.sql.bind import bind, truth_of
 from mpc.sql.places import StatementError, locate, placed, word_at
-from mpc.sql.reading import Named, bare, name_of
+from mpc.sql.reading import Named, aggregated, bare, name_of
 from mpc.sql.scope import Relation, Scope, catalogue_columns, refuse
 from mpc.sql.sources import HINT, Item, Joined, Sources, chained
 from mpc.sql.types import Context, Expr, owners
 from party.errors import UsageError
 
-__all__ = ["From", "Local", "source_of"]
+__all__ = ["Derived", "From", "Local", "Setting", "source_of"]
 
-Nested = Callable[[exp.Expression, Mapping[str, Named]], Expr]
 _LOCAL = "a SELECT over one party's tables: columns, arithmetic, WHERE, JOIN on columns of the same party"
+
+
+Nested = Callable[[exp.Expression, Scope, Mapping[str, Named], "Setting"], Expr]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all names of one statement stand in: the catalogues, the whole text, and how SELECTs among the expressions
+    are typed."""
+
+    context: Context
+    sql: str
+    nested: Nested
+
+    def inside(self, names: Mapping[str, Named]) -> Callable[[exp.Expression, Scope], Expr]:
+        """The typing of SELECTs among expressions, where WITH gives these names."""
+        return lambda node, scope: self.nested(node, scope, names, self)
+
+    def rows(self, party: str, table: str) -> int:
+        """At most so many rows has a table."""
+        known = next(c for c in self.context.catalogues if c.party == party).table(table)
+        return 0 if known is None else known.rows
 
 
 @dataclass(frozen=True)
@@ -36,10 +57,11 @@ class Local:
     conditions: tuple[Expr, ...] = ()
 
 
-def source_of(item: Item, context: Context, sql: str, nullable: bool = False) -> Local:
+def source_of(item: Item, setting: Setting, nullable: bool = False) -> Local:
     """The rows that one name in FROM stands for. nullable: any column may be NULL, whatever it declares."""
     if item.body is not None and item.sources is not None:
-        return _Derived(item.sources, context, sql, nullable).local()
+        return Derived(item.sources, setting, nullable).local()
+    context = setting.context
     catalogue = next((c for c in context.catalogues if c.party == item.party), None)
     table = None if catalogue is None else catalogue.table(item.table)
     if table is None:
@@ -54,8 +76,8 @@ def source_of(item: Item, context: Context, sql: str, nullable: bool = False) ->
 class _Joining:
     """Joins further tables of one owner to what is known already, in any order that works."""
 
-    def __init__(self, context: Context, sql: str, known: dict[str, Relation]) -> None:
-        self.context, self.sql, self.known = context, sql, known
+    def __init__(self, setting: Setting, known: dict[str, Relation]) -> None:
+        self.setting, self.context, self.known = setting, setting.context, known
         self.conditions: list[Expr] = []
 
     def join(self, sources: Sources, joins: list[Joined]) -> None:
@@ -92,7 +114,7 @@ class _Joining:
                 hint="name the table whose rows count first: FROM bank.customers b LEFT JOIN bank.accounts a ON ...",
             )
             raise locate(told, joined.item.node)
-        rows = source_of(item, self.context, self.sql)
+        rows = source_of(item, self.setting)
         relation = Relation(item.party, item.table, rows.columns)
         pairs = self._pairs(sources, joined, item, relation)
         found = lookups.lookup(item.party, item.table, rows.conditions, pairs)
@@ -143,49 +165,56 @@ class _Joining:
         return inner, outer
 
 
-class _Derived:
+class Derived:
     """A SELECT over tables of one party: its columns as expressions, its WHERE as conditions."""
 
-    def __init__(self, sources: Sources, context: Context, sql: str, nullable: bool) -> None:
-        self.sources, self.context, self.sql = sources, context, sql
+    def __init__(self, sources: Sources, setting: Setting, nullable: bool) -> None:
+        self.sources = sources
         for name, part in sources.select.args.items():
             if part in (None, False, []) or name in ("expressions", "from_", "joins", "where", "with_"):
                 continue
             word = name.upper().strip("_")
             told = UsageError(f"{word} in a derived table is not supported", hint=_LOCAL)
             raise (
-                StatementError(told.message, word_at(sql, word, _start(sources.select)), hint=told.hint)
+                StatementError(told.message, word_at(setting.sql, word, _start(sources.select)), hint=told.hint)
                 if not isinstance(part, exp.Expression)
                 else locate(told, part)
             )
-        self.first = source_of(sources.first, context, sql, nullable)
+        self.first = source_of(sources.first, setting, nullable)
         known = {sources.first.alias: Relation(self.first.party, self.first.table, self.first.columns)}
-        self.joining = _Joining(context, sql, known)
+        self.joining = _Joining(setting, known)
         for join in sources.joins:
             if join.item.party != self.first.party:
                 told = UsageError("a derived table reads tables of one party", hint=_LOCAL)
                 raise locate(told, join.item.node)
         self.joining.join(sources, sources.joins)
-        self.scope = Scope(self.joining.known, context.catalogues)
+        self.scope = Scope(self.joining.known, setting.context.catalogues, nested=setting.inside(sources.names))
+
+    def conditions(self) -> tuple[Expr, ...]:
+        """What its rows fulfil."""
+        where = self.sources.select.args.get("where")
+        parts = [] if where is None else chained(where.this, exp.And)
+        return (*self.first.conditions, *self.joining.conditions, *(self.truth(part) for part in parts))
+
+    def truth(self, node: exp.Expression) -> Expr:
+        """A condition on its rows."""
+        return truth_of(node, self.scope)
 
     def local(self) -> Local:
-        where = self.sources.select.args.get("where")
-        conditions = [*self.first.conditions, *self.joining.conditions]
-        if where is not None:
-            conditions += [truth_of(part, self.scope) for part in chained(where.this, exp.And)]
+        """Its rows as the outer SELECT sees them."""
         columns: dict[str, Expr] = {}
         for node in self.sources.select.expressions:
             for name, found in self._columns(node):
                 if name.lower() in (known.lower() for known in columns):
                     raise locate(UsageError(f"two columns are named {name!r}", hint="name them with AS"), node)
                 columns[name] = found
-        return Local(self.first.party, self.first.table, columns, tuple(conditions))
+        return Local(self.first.party, self.first.table, columns, self.conditions())
 
     @placed
     def _columns(self, node: exp.Expression) -> list[tuple[str, Expr]]:
         star = node if isinstance(node, exp.Star) else node.this if isinstance(node, exp.Column) else None
         if not isinstance(star, exp.Star):
-            if node.find(exp.AggFunc) is not None:
+            if aggregated(node):
                 raise UsageError("an aggregate in a derived table is not supported", hint=_LOCAL)
             return [(name_of(node), bind(bare(node), self.scope))]
         if any(part not in (None, False, []) for part in star.args.values()):
@@ -205,12 +234,13 @@ def _start(select: exp.Expression) -> int:
 class From:
     """FROM and JOIN of a joint SELECT: the scope of its columns, tables, keys, and conditions of the owners."""
 
-    def __init__(self, sources: Sources, context: Context) -> None:
-        self.sources, self.context = sources, context
+    def __init__(self, sources: Sources, setting: Setting) -> None:
+        self.sources, self.context = sources, setting.context
+        context = setting.context
         pair = sources.pair()
         for item in sources.items:
             if item.party not in context.parties:
-                source_of(item, context, sources.sql)
+                source_of(item, setting)
         self.keep = sources.keep()
         unmatched = next((party for party in context.parties if self.keep not in (None, party)), None)
         by_party = {item.party: item for item in pair}
@@ -219,18 +249,23 @@ class From:
         known: dict[str, Relation] = {}
         conditions: list[Expr] = []
         for item in pair:
-            rows = source_of(item, context, sources.sql, item.party == unmatched)
+            rows = source_of(item, setting, item.party == unmatched)
             if item.party == unmatched:
                 _check_kept(rows, item)
             known[item.alias] = Relation(item.party, item.table, rows.columns)
             conditions += rows.conditions
-        joining = _Joining(context, sources.sql, known)
+        joining = _Joining(setting, known)
         cross = sources.cross()
         others = [join for join in sources.joins if join is not cross]
         self._check_order(others, cross, unmatched)
         joining.join(sources, others)
         self.conditions = (*conditions, *joining.conditions)
-        self.scope = Scope({item.alias: known[item.alias] for item in sources.items}, context.catalogues, unmatched)
+        self.scope = Scope(
+            {item.alias: known[item.alias] for item in sources.items},
+            context.catalogues,
+            unmatched,
+            setting.inside(sources.names),
+        )
         self.join = self._keys(cross)
 
     def _check_order(self, others: list[Joined], cross: Joined, unmatched: str | None) -> None:

@@ -238,7 +238,43 @@ def _as_float(expr: Expr) -> str:
         sign = "-" if int(expr.value or 0) < 0 else ""
         text = f"{digits[: len(digits) - expr.scale]}.{digits[len(digits) - expr.scale :]}" if expr.scale else digits
         return f"CAST('{sign}{text}' AS DOUBLE)"
+    if expr.kind in ("integer", "decimal"):
+        text = f"CAST({render(expr)} AS DOUBLE)"
+        return f"({text} / {10**expr.scale})" if expr.scale else text
     return render(expr)
+
+
+def _float(expr: Expr) -> str:
+    """Arithmetic and functions of floats; every operand becomes one."""
+    args = [_as_float(arg) for arg in expr.args]
+    if expr.value == "CAST":
+        return args[0]
+    return f"({args[0]} {expr.value} {args[1]})" if str(expr.value) in "+-*/" else f"{expr.value}({', '.join(args)})"
+
+
+def _argument(expr: Expr) -> str:
+    """An argument of a function; a constant takes the type that the function wants."""
+    return _constant(expr.value) if expr.op == "literal" and expr.kind == "integer" else render(expr)
+
+
+def _as_kind(expr: Expr, text: str) -> str:
+    return f"CAST({text} AS BIGINT)" if expr.kind == "integer" else text
+
+
+def _units(expr: Expr) -> str:
+    """A text or float as a decimal, in units."""
+    precision = len(str(expr.high))
+    power = f"CAST({10**expr.scale} AS DECIMAL({expr.scale + 1},0))"
+    name = "TRY_CAST" if expr.op == "tryunits" else "CAST"
+    exact = f"{name}({render(expr.args[0])} AS DECIMAL({precision},{expr.scale})) * {power}"
+    return f"CAST({exact} AS {'HUGEINT' if precision > 18 else 'BIGINT'})"
+
+
+def _within(expr: Expr) -> str:
+    """A number, or an error of the run where it lies outside of its type."""
+    a, wide = render(expr.args[0]), "HUGEINT" if _wide(expr) or _wide(expr.args[0]) else "BIGINT"
+    outside = f"{a} < {expr.low} OR {a} > {expr.high}"
+    return f"(CASE WHEN {outside} THEN CAST(error('a value does not convert') AS {wide}) ELSE CAST({a} AS {wide}) END)"
 
 
 def _join(word: str) -> Callable[[Expr], str]:
@@ -317,6 +353,18 @@ _OPS: dict[str, Callable[[Expr], str]] = {
     "microsecond": lambda expr: f"epoch_us({render(expr.args[0])})",
     "place": _place,
     "digest": lambda expr: f"CAST('0x' || substring(sha256({render(expr.args[0])}), 1, 15) AS BIGINT)",
+    "call": lambda expr: _as_kind(expr, f"{expr.value}({', '.join(map(_argument, expr.args))})"),
+    "concat": _call("concat"),
+    "||": _join("||"),
+    "float": _float,
+    "cast": lambda expr: _as_kind(expr, f"CAST({render(expr.args[0])} AS {expr.value})"),
+    "trycast": lambda expr: _as_kind(expr, f"TRY_CAST({render(expr.args[0])} AS {expr.value})"),
+    "units": _units,
+    "tryunits": _units,
+    "within": _within,
+    "interval": lambda expr: f"({render(expr.args[0])} + INTERVAL '{expr.value}')",
+    "days": lambda expr: f"({render(expr.args[0])} + CAST({render(expr.args[1])} AS INTEGER))",
+    "date_diff": lambda expr: f"date_diff('{expr.value}', {', '.join(render(arg) for arg in expr.args)})",
     "looked": _looked,
     "matched": _matched,
     "scalar": _scalar,

@@ -38,7 +38,7 @@ class Scope:
     aliases: Mapping[str, Relation]
     catalogues: tuple[Catalogue, Catalogue]
     unmatched: str | None = None
-    nested: Callable[[exp.Expr, Scope], Expr] | None = None
+    nested: Callable[[exp.Expression, Scope], Expr] | None = None
 
     @classmethod
     def of_tables(

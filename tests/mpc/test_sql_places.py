@@ -17,7 +17,7 @@ REFUSED = {  # `^` stands before the first character of what is refused; the oth
     "star": f"SELECT\n\n  ^* {FROM}|rows are never shown",
     "rows": f"SELECT\n  ^b.age\n{FROM} GROUP BY b.region|neither aggregated",
     "function": f"SELECT COUNT(*)\n{FROM}\nWHERE ^getenv('HOME') = 'x'|getenv",
-    "regexp": f"SELECT COUNT(*)\n{FROM}\nWHERE b.age > 3\n  AND ^b.region ~ 'n'|Regexp",
+    "regexp": f"SELECT COUNT(*)\n{FROM}\nWHERE b.age > 3\n  AND ^b.region ~ b.branch|Regexp",
     "exists": f"SELECT COUNT(*) {FROM}\nWHERE EXISTS (SELECT ^1)|Exists",
     "placeholder": f"SELECT COUNT(*) {FROM}\nWHERE ^b.age = ?|Placeholder",
     "cast": f"SELECT COUNT(*) {FROM}\nWHERE b.age > 1 AND CAST(^b.score AS BLOB) = 1|Cast",

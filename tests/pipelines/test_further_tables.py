@@ -97,6 +97,25 @@ def test_more_than_one_row_that_answers_is_an_error_of_the_owner_and_nothing_is_
     assert not [what for what in opened if str(what).startswith("query.")]
 
 
+def test_a_number_of_a_whole_table_takes_in_rows_that_are_not_aligned(world: World) -> None:
+    world.open()
+    world.branches(["north", "south", "west"], [3, 50, 9], ["York", "Bath", "York"])
+    (answer,) = world.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.balance > (SELECT AVG(balance) FROM bank.customers)")
+    mean = sum(i * 7 % 1000 for i in range(ROWS)) / ROWS
+    assert answer["rows"] == [{"n": sum(i * 7 % 1000 > mean for i in range(10, ROWS))}]
+    with pytest.raises(PolicyRefused, match="rank"):
+        world.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.balance = (SELECT MAX(balance) FROM bank.customers)")
+
+
+def test_before_in_stands_a_column_that_is_unique_in_its_whole_table(world: World) -> None:
+    world.open()
+    world.branches(["north", "south", "west"], [3, 50, 9], ["York", "Bath", "York"])
+    with pytest.raises(DataError, match=r"branch is not unique in table customers"):
+        world.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.branch IN (SELECT name FROM bank.branches)")
+    (answer,) = world.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.phone NOT IN (SELECT name FROM bank.branches)")
+    assert answer["rows"] == [{"n": ROWS - 10}]
+
+
 def test_union_all_is_one_answer_and_its_openings_are_apart_in_the_ledger(world: World) -> None:
     world.open()
     world.branches(["north", "south"], [3, 50], ["York", "Bath"])

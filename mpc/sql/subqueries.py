@@ -1,0 +1,141 @@
+"""SELECTs among the expressions: a number of one party's tables, or whether a value is among those of its column.
+
+The owner computes them by itself over all rows of its table, aligned or not, and nobody is shown the number itself.
+But a condition on it moves every row at once, so it can be searched for: a number that fewer than `min_rows` rows enter
+is NULL, in each of the ways in which they can (`mpc.sql.entering`), and MIN and MAX need the grant `rank`. The column
+before IN must be unique in its table, so that one row of the other table never decides on many aligned ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlglot import exp
+
+from mpc.sql import lookups, numbers
+from mpc.sql.bind import bind
+from mpc.sql.entering import ways
+from mpc.sql.places import locate, placed
+from mpc.sql.reading import Named, bare, unwrapped
+from mpc.sql.relations import Derived, Setting
+from mpc.sql.scope import Scope, refuse
+from mpc.sql.sources import Sources
+from mpc.sql.types import Expr, Kind, owners
+from party.errors import UsageError
+
+__all__ = ["Subqueries", "nested"]
+
+_FUNCTIONS: dict[type[exp.Expression], str] = {
+    exp.Count: "count",
+    exp.Sum: "sum",
+    exp.Avg: "avg",
+    exp.Min: "min",
+    exp.Max: "max",
+}
+_HINT = (
+    "among expressions: (SELECT one of COUNT, SUM, AVG, MIN, MAX FROM tables of one party [WHERE ...]),"
+    " and x IN (SELECT column FROM tables of the same party [WHERE ...]);"
+    " among the columns, without GROUP BY: (SELECT an aggregate FROM the same join [WHERE ...])"
+)
+
+
+def nested(node: exp.Expression, scope: Scope, names: Mapping[str, Named], setting: Setting) -> Expr:
+    """The typed expression of a SELECT in brackets, or of IN over one."""
+    return Subqueries(scope, names, setting).bound(node)
+
+
+class Subqueries:
+    """The SELECTs inside one scope."""
+
+    def __init__(self, scope: Scope, names: Mapping[str, Named], setting: Setting) -> None:
+        self.scope, self.names, self.setting = scope, names, setting
+
+    @placed
+    def bound(self, node: exp.Expression) -> Expr:
+        """A number, or a condition."""
+        return self._member(node) if isinstance(node, exp.In) else self._scalar(node)
+
+    def _rows(self, node: exp.Expression, distinct: bool = False) -> Derived:
+        """FROM and WHERE of a SELECT over one party's tables."""
+        body = unwrapped(Named(node, self.names), self.setting.sql)
+        if not isinstance(body.select, exp.Select):
+            raise refuse(body.select, hint=_HINT)
+        select = body.select
+        if distinct and select.args.get("distinct") is not None and not select.args["distinct"].args.get("on"):
+            select = select.copy()
+            select.set("distinct", None)  # what is IN a set is so however often it occurs
+        sources = Sources(select, body.names, self.setting.sql)
+        if len({item.party for item in sources.items}) > 1:
+            raise UsageError("a SELECT over both parties' tables is not supported here", hint=_HINT)
+        if len(body.select.expressions) != 1:
+            raise UsageError("a SELECT among the expressions has one column", hint=_HINT)
+        return Derived(sources, self.setting, False)
+
+    def _scalar(self, node: exp.Expression) -> Expr:
+        rows = self._rows(node)
+        call, conditions = bare(rows.sources.select.expressions[0]), list(rows.conditions())
+        if isinstance(call, exp.Filter):
+            conditions.append(rows.truth(call.expression.this))
+            call = call.this
+        function = _FUNCTIONS.get(type(call))
+        given = [part for name, part in call.args.items() if part not in (None, False, []) and name != "big_int"]
+        if function is None or len(given) != 1 or isinstance(given[0], (list, exp.Distinct)):
+            raise locate(UsageError("a SELECT among the expressions is of one aggregate", hint=_HINT), call)
+        star = isinstance(call.this, exp.Star) and function == "count"
+        value = lookups.TRUE if star else bind(call.this, rows.scope)
+        self._check(function, value, call, rows)
+        shape = self._shape(function, value, rows)
+        least = numbers.literal(str(max(self.setting.context.min_rows, 1)))
+        table = lookups.further(rows.first.party, rows.first.table)
+        entering = self._entering(value) if self.setting.context.min_rows > 1 else ()
+        args = (table, lookups.all_of(conditions), value, least, *entering)
+        return Expr("scalar", shape.kind, args, function, scale=shape.scale, low=shape.low, high=shape.high)
+
+    @staticmethod
+    def _check(function: str, value: Expr, node: exp.Expression, rows: Derived) -> None:
+        if value is not lookups.TRUE and owners(value) != {rows.first.party}:
+            raise locate(UsageError(f"{function.upper()} of a constant is not supported here", hint=_HINT), node)
+        if function in ("sum", "avg") and not (numbers.numeric(value) or value.kind == "float"):
+            raise locate(UsageError(f"{function.upper()} of a {value.kind}", hint="of numbers"), node)
+
+    @staticmethod
+    def _entering(value: Expr) -> tuple[Expr, ...]:
+        """A condition for each way in which a row enters."""
+        if value is lookups.TRUE:
+            return (lookups.TRUE,)
+        present = Expr("not", "bool", (Expr("isnull", "bool", (value,), low=0, high=1),), low=0, high=1)
+        return tuple(dict.fromkeys(lookups.all_of([present, *way]) for way in (ways(value) or ((),))))
+
+    def _shape(self, function: str, value: Expr, rows: Derived) -> Expr:
+        """Kind, scale and bounds of the number."""
+        most = self.setting.rows(rows.first.party, rows.first.table)
+        if function == "count":
+            return Expr("count", "integer", low=0, high=most)
+        if function == "avg" or (function == "sum" and value.kind == "float"):
+            return Expr("avg", "float")
+        if function == "sum":
+            number = numbers.as_number(value)
+            bounds: tuple[int | None, int | None] = (None, None)
+            if number.low is not None and number.high is not None:
+                bounds = min(0, number.low * most), max(0, number.high * most)
+            kind: Kind = "decimal" if number.kind == "decimal" else "integer"
+            return Expr("sum", kind, scale=number.scale, low=bounds[0], high=bounds[1])
+        return value
+
+    def _member(self, node: exp.Expression) -> Expr:
+        here = bind(node.this, self.scope)
+        if here.op != "column" or here.owner is None:
+            told = UsageError(
+                f"{node.this.sql(dialect='duckdb')[:80]} IN (SELECT ...) is not supported",
+                hint="before IN (SELECT ...) stands a column of an aligned table",
+            )
+            raise locate(told, node.this)
+        rows = self._rows(node.args["query"], distinct=True)
+        column = bind(bare(rows.sources.select.expressions[0]), rows.scope)
+        if rows.first.party != here.owner or owners(column) != {here.owner}:
+            raise locate(UsageError("IN (SELECT ...) over the other party's table is not supported", hint=_HINT), node)
+        if column.kind != here.kind or column.scale != here.scale:
+            told = UsageError(f"a {here.kind} IN (SELECT a {column.kind})", hint="both are of one type")
+            raise locate(told, node)
+        table = lookups.further(here.owner, rows.first.table)
+        return Expr("member", "bool", (table, lookups.all_of(rows.conditions()), column, here), low=0, high=1)
