@@ -214,7 +214,7 @@ def test_having_on_the_lattice_engine() -> None:
         (f"SELECT t.plan {BY_PLAN} HAVING SUM(b.age) / 0 > 2", "divides by numbers other than 0"),
         (f"SELECT t.plan {BY_PLAN} HAVING COUNT(*)", "Count is not supported"),
         (f"SELECT t.plan {BY_PLAN} HAVING b.age > 3", "neither aggregated nor in GROUP BY"),
-        (f"SELECT t.plan {BY_PLAN} HAVING COUNT(*) > (SELECT 1)", "Subquery"),
+        (f"SELECT t.plan {BY_PLAN} HAVING COUNT(*) > (SELECT 1)", "SELECT without FROM"),
         (f"SELECT t.plan {BY_PLAN} HAVING SUM(b.balance) * 100000000000 > 1", "bits"),
         (f"SELECT t.plan, SUM(t.late) AS age {BY_PLAN} HAVING age > 3", "a column of a table and of the answer"),
         (

@@ -129,7 +129,6 @@ def test_rows_without_a_value_are_a_bin_only_if_there_are_enough() -> None:
         ("quantiles", Wanted((AGE,)), {"bank.age rank"}),
         ("vif", Wanted((AGE, "telco.late")), {"bank.age aggregate", "telco.late aggregate"}),
     ],
-    ids=str,
 )
 def test_each_kind_asks_for_its_grants_and_no_other(kind: str, wanted: Wanted, uses: set[str]) -> None:
     found = plan({kind: wanted}).request.uses

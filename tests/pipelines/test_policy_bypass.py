@@ -15,6 +15,7 @@ import sqlglot
 from sqlglot import exp
 
 from mpc import sql
+from mpc.statistics.wanted import Wanted
 from party.canonical import canonical
 from party.catalogue import Catalogue, Column, Table
 from party.errors import PeerError, PolicyRefused, UsageError
@@ -60,7 +61,8 @@ def job_of(attempt: Try) -> Job:
             features[attempt.party] = (*features[attempt.party][1:], attempt.column)
         return Job("model", peer, align, train=Train(label, tuple(features.items())))
     good = f"{peer}.{peer[0]}_money"
-    return Job("numbers", peer, align, (Analysis("q", (peer,), None, ((str(attempt.statistic), (good, column)),)),))
+    wanted = ((str(attempt.statistic), Wanted((good, column))),)
+    return Job("numbers", peer, align, (Analysis("q", (peer,), None, wanted),))
 
 
 def read_again(job: Job) -> tuple[Request, Job]:
