@@ -235,8 +235,12 @@ class Joint:
         alone = [self._knows(owner, pair[owner]) for owner in (0, 1)]
         if alone[1 - self.us] or not (alone[self.us] or self.us == 0):
             return cells
+        values = self._feature(pair[self.us]).astype(np.uint64)
         sums = np.zeros(self.sizes[self.us], dtype=np.uint64)
-        np.add.at(sums, self.groups.places, self._feature(pair[self.us]).astype(np.uint64))
+        if len(sums) == 1:
+            sums[0] = values.sum(dtype=np.uint64)
+        else:
+            np.add.at(sums, self.groups.places, values)
         return sums.reshape(self.sizes)
 
 

@@ -54,18 +54,21 @@ def read(source: Source, columns: LocalColumns) -> tuple[Ints, Ints]:
     if source.name not in columns:
         raise InternalError(f"the local step gave no column {source.name}")
     column = ordered(source.expr, columns[source.name])
-    valid = column.valid.astype(np.int64)
-    if never_null(source.expr) and not valid.all():
+    whole = bool(column.valid.all())
+    if never_null(source.expr) and not whole:
         raise missing(source.expr)
+    valid = column.valid.astype(np.int64)
     if source.use == "present":
         return np.zeros(len(valid), dtype=np.int64), valid
     if not np.issubdtype(column.values.dtype, np.integer) and column.values.dtype != np.bool_:
         raise InternalError(f"the local step gave {column.values.dtype} for column {source.name}")
-    values: Ints = column.values.astype(np.int64) * valid
+    values: Ints = column.values.astype(np.int64, copy=False)
+    if not whole:
+        values = values * valid
     low, high = (0, 1) if source.use == "truth" else (source.expr.low, source.expr.high)
     if low is not None and high is not None and len(values):
-        outside = ((values < low) | (values > high)) & (valid == 1)
-        if outside.any():
+        inside = values if whole else values[valid == 1]
+        if inside.min(initial=low) < low or inside.max(initial=high) > high:
             raise DataError(
                 f"a value of {_names(source.expr)} is outside its declared range",
                 hint="correct the table, or `range` in party.yaml",
@@ -113,15 +116,16 @@ def feature(
         else:
             values, valid = read(sources[number], columns)
             factor = {"v": values, "n": valid, "t": values, "f": valid - values}[op]
-        most = int(np.abs(factor).max(initial=0))
+        most = max(int(factor.max(initial=0)), -int(factor.min(initial=0)))
         if reach * most >= 2**63 and vector.dtype != object:
             vector = vector.astype(object)  # Python's integers: squares of wide columns, cut to digits below
         vector = vector * factor
         reach *= max(most, 1)
-    vector = vector >> one.shift if one.shift < 63 or vector.dtype == object else vector >> 63
+    if one.shift:
+        vector = vector >> one.shift if one.shift < 63 or vector.dtype == object else vector >> 63
     if one.width:
         vector = vector & (2**one.width - 1)
-    return vector.astype(np.int64)
+    return vector.astype(np.int64, copy=False)
 
 
 def _first(weight: Ints, values: Ints, places: Ints) -> Ints:
