@@ -202,14 +202,18 @@ def aggregates(draw: st.DrawFn) -> Aggregate:
     condition = draw(st.one_of(st.none(), st.none(), conditions))
     over = f" FILTER (WHERE {condition})" if condition else ""
     sql = f"{function.upper()}({', '.join(arg.sql for arg in args) or '*'}){over}"
+    wide = "HUGEINT" if all(arg.scale == 0 for arg in args) else "DECIMAL(24,0)"  # a row may need more than 64 bits
+
+    def roomy(text: str) -> str:
+        return re.sub(r"[bt]\.(wide|huge)", rf"CAST(\g<0> AS {wide})", text)
+
     if function in ("count", "sum"):
-        wide = "HUGEINT" if all(arg.scale == 0 for arg in args) else "DECIMAL(24,0)"  # a row may need more than 64 bits
-        return Aggregate(sql, re.sub(r"[bt]\.(wide|huge)", rf"CAST(\g<0> AS {wide})", sql), function, args)
+        return Aggregate(sql, roomy(sql), function, args)
     pair = args if len(args) == 2 else args * 2
     present = " AND ".join(f"({arg.sql}) IS NOT NULL" for arg in args)
     where = f"({condition}) AND {present}" if condition else present
-    listed = f"LIST([CAST({pair[0].sql} AS DECIMAL(38,6)), CAST({pair[1].sql} AS DECIMAL(38,6))])"
-    return Aggregate(sql, f"{listed} FILTER (WHERE {where})", function, args)
+    listed = ", ".join(f"CAST({arg.sql} AS DECIMAL(38,6))" for arg in pair)
+    return Aggregate(sql, roomy(f"LIST([{listed}]) FILTER (WHERE {where})"), function, args)
 
 
 def exact(function: str, value: Any) -> Any:
