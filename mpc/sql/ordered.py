@@ -67,15 +67,14 @@ def ordered(expr: Expr, column: LocalColumn) -> LocalColumn:
         missing = len(present) - len(values)
         kept = present | (missing >= _smallest(rows, share, len(present)))
         return _Computed(kept.astype(np.int64), np.ones(len(present), dtype=np.uint8))
-    found, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    bin_of, ends = _cut(counts, bins, _smallest(rows, share, len(values)))
-    number = bin_of[places.reshape(-1)]
+    found, counts = np.unique(values, return_counts=True)
+    edges = found[_cut(counts, bins, _smallest(rows, share, len(values)))]
+    number = np.searchsorted(edges, values)
     if expr.op == "bin":
         return _spread(number, present, present.astype(np.uint8))
-    edges = found[ends]
     if expr.op == "bin_above":
         return _edge(number > 0, edges[np.maximum(number - 1, 0)], present)
-    return _edge(number < len(ends) - 1, edges[number], present)
+    return _edge(number < len(edges) - 1, edges[number], present)
 
 
 def _smallest(rows: int, share: int, total: int) -> int:
@@ -83,10 +82,10 @@ def _smallest(rows: int, share: int, total: int) -> int:
     return max(rows, -(-share * total // SHARE_UNIT), 1)
 
 
-def _cut(counts: Ints, bins: int, least: int) -> tuple[Ints, Ints]:
-    """The bin of each distinct value, ascending, and for each bin the place of its largest value."""
+def _cut(counts: Ints, bins: int, least: int) -> list[int]:
+    """For each bin the place of its largest value among the distinct ones, ascending. counts: rows of each of these."""
     if not len(counts):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        return []
     less = np.cumsum(counts) - counts
     first = bins * less // int(counts.sum())
     ends: list[int] = []
@@ -102,8 +101,7 @@ def _cut(counts: Ints, bins: int, least: int) -> tuple[Ints, Ints]:
             size = 0
     if size:  # what is left over is too small: it joins the highest bin
         ends = [*ends[:-1], len(counts) - 1]
-    chosen = np.array(ends, dtype=np.int64)
-    return np.searchsorted(chosen, np.arange(len(counts))), chosen
+    return ends
 
 
 def _ranks(values: Ints) -> Ints:

@@ -101,6 +101,12 @@ def test_no_bin_is_under_the_smallest_size_and_none_shows_an_end() -> None:
                 assert {low, high} - {None} <= set(known)
 
 
+def test_a_column_without_any_value_has_no_bin() -> None:
+    for values in ([], [None], [None, None]):
+        for op in ("bin", "bin_above", "bin_to"):
+            assert made(op, values, 3, 1, 0) == values
+
+
 def test_rows_without_a_value_are_a_bin_only_if_there_are_enough() -> None:
     values = [1, 2, None, None, 3]
     assert made("binned", values, 2, 2, 0) == [1, 1, 1, 1, 1]
