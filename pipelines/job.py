@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mpc.statistics.wanted import KINDS, Wanted
+from mpc.statistics.wanted import KINDS, MOMENTS, Wanted
 from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
@@ -48,6 +48,14 @@ class Analysis:
     to: tuple[str, ...]
     sql: str | None = None
     statistics: tuple[tuple[str, Wanted], ...] = ()
+
+    @property
+    def answers(self) -> int:
+        """How many answers it is: all moments of statistics are one, any other statistic is one for each column."""
+        if self.sql is not None:
+            return 1
+        moments = any(kind in MOMENTS for kind, _ in self.statistics)
+        return moments + sum(len(wanted.columns) for kind, wanted in self.statistics if kind not in MOMENTS)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,11 @@ class Wanted:
     merge: float | None = None
     at: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every column that is named."""
+        return self.columns if self.by is None else (*self.columns, self.by)
+
     def complaints(self, kind: str) -> Iterator[tuple[str, str, str | None]]:
         """Each thing wrong: the key it stands under ("" for the whole), why, and a hint."""
         if kind not in _OPTIONS:
