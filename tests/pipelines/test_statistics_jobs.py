@@ -137,6 +137,24 @@ def test_the_ledgers_name_every_statistic_that_left(ran: Any, world: World) -> N
             assert f"query.drivers.{name}" in what
 
 
+def test_rows_kept_without_a_match_have_no_value_of_the_others_columns(world: World) -> None:
+    pooled = world.set(min_rows=1)
+    job = HEAD.replace("learns: both", "learns: both, keep: bank") + (
+        "analyse:\n  - name: kept\n    statistics:\n      t_test: {columns: [bank.age], by: telco.recent}\n"
+        "      chi_squared: {columns: [bank.region], by: telco.plan}\n"
+    )
+    result = RunResult(world.homes["bank"], world.run(job, new=True))
+    assert result.rows == ROWS + 5
+    tests = result.to_frame("kept", "t_test").iloc[0]
+    known = pooled.dropna(subset=["age"])
+    recent = known["recent"] == 1
+    wanted = stats.ttest_ind(known["age"][recent], known["age"][~recent], equal_var=False)
+    assert tests["welch_p"] == pytest.approx(wanted.pvalue, rel=1e-9) and tests["rows_1"] == recent.sum()
+    assert result.to_frame("kept", "chi_squared")["rows"][0] == pooled["plan"].notna().sum()
+    with pytest.raises(Exception, match="kept without a match"):
+        world.run(job.replace("t_test", "auc"), new=True)
+
+
 def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World) -> None:
     world.set()
     path = world.homes["bank"] / "job.yaml"
