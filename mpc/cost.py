@@ -151,13 +151,43 @@ class Meter:
         self.select(groups)
         self.negative(2, bits + place + 2)
         self.logic_and(1)
+        self._smallest(groups, bits + place + 2)
+        self.logic_and(groups)
+        self.logic_and(groups)
+
+    def shown_lines(self, lines: int, classes: int, bits: int) -> None:
+        """`mpc.opening.shown_lines` with min_rows over 1."""
+        place = max(1, (lines - 1).bit_length())
+        self.negative(lines * classes, bits + 1)
+        self._all(classes, lines)
+        self.select(lines * classes)
+        self.negative(2 * classes, bits + 1)
+        self.logic_and(classes)
+        self._all(classes, 1)
+        self._smallest(lines, bits + place + 2)
+        self.logic_and(lines)
+        self.logic_and(lines)
+
+    def shown_table(self, cells: int, bits: int) -> None:
+        """`mpc.opening.shown_table` with min_rows over 1."""
+        self.negative(2 * cells, bits + 1)
+        self.logic_and(cells)
+        self._all(cells, 1)
+        self.logic_and(cells)
+
+    def _all(self, count: int, width: int) -> None:
+        """The AND of so many rows of bits, halves at once."""
+        while count > 1:
+            self.logic_and(count // 2 * width)
+            count -= count // 2
+
+    def _smallest(self, groups: int, width: int) -> None:
+        """The knock-out of the smallest shown group."""
         self.select(groups)
         left = groups
         while left > 1:
             pairs = left // 2
-            self.negative(pairs, bits + place + 2)
+            self.negative(pairs, width)
             self.select(pairs)
             left -= pairs
-        self.negative(groups, bits + place + 2)
-        self.logic_and(groups)
-        self.logic_and(groups)
+        self.negative(groups, width)

@@ -18,7 +18,7 @@ from mpc.linear import limb_count
 from mpc.linear_cost import key_bytes, predict_inner, predict_upload
 from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
-from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of
+from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
 
 __all__ = ["Step", "steps_of"]
@@ -55,7 +55,7 @@ class _Count:
         self.plan = plan
         self.meter = Meter()
         self.known = (cells_of(plan.keys, 0), cells_of(plan.keys, 1))
-        self.sizes = sizes or (self.known[0] or ASSUMED_GROUPS, self.known[1] or ASSUMED_GROUPS)
+        self.sizes = sizes or (groups_of(plan.keys, 0), groups_of(plan.keys, 1))
         self.cells = self.sizes[0] * self.sizes[1]
         self.height = -(-plan.rows // BLOCK)
         self.width = max(plan.rows, 1).bit_length()
@@ -216,7 +216,7 @@ class _Count:
         if self._decided:
             groups = plan.min_rows > 1 or plan.limit is not None or bool(self._blind)
             if groups:
-                meter.shown_groups(self.cells, plan.min_rows, self.width)
+                self._shown()
             if plan.having is not None:
                 self._having(plan.having)
                 if groups:
@@ -235,6 +235,17 @@ class _Count:
                 left = {some: count - count // 2 for some, count in left.items()}
             limbs = [count for count, some in zip(self._limbs(), gated, strict=True) if some]
             meter.select(sum(limbs) * self.cells)
+
+    def _shown(self) -> None:
+        """`mpc.sql.together.shown_cells`."""
+        plan, meter = self.plan, self.meter
+        if plan.min_rows == 1 or plan.together == "cells":
+            meter.shown_groups(self.cells, plan.min_rows, self.width)
+        elif plan.together == "table":
+            meter.shown_table(self.cells, self.width)
+        else:
+            owner = plan.keys[-1].owner
+            meter.shown_lines(self.sizes[1 - owner], self.sizes[owner], self.width)
 
     def _limbs(self) -> list[int]:
         """How many words each opening has in a cell."""

@@ -13,7 +13,7 @@ from mpc.sql.limit import check_cells
 from mpc.sql.lookups import reads
 from mpc.sql.parse import parse
 from mpc.sql.places import at, located
-from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of
+from mpc.sql.products import CELLS, Builder, cells_of, groups_of
 from mpc.sql.ranks import FUNCTIONS, check_answers, picks_of
 from mpc.sql.render import local_select
 from mpc.sql.types import (
@@ -143,7 +143,7 @@ def _keys(query: Query, context: Context) -> tuple[GroupKey, ...]:
         (owner,) = owners(expr)
         keys.append(GroupKey(name, expr, context.parties.index(owner), domain_of(expr)))
     made = tuple(keys)
-    cells = (cells_of(made, 0) or ASSUMED_GROUPS) * (cells_of(made, 1) or ASSUMED_GROUPS)
+    cells = groups_of(made, 0) * groups_of(made, 1)
     if cells > CELLS:
         raise UsageError(
             f"GROUP BY makes {cells} groups, at most {CELLS} are allowed", hint="group by fewer or coarser keys"

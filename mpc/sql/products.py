@@ -30,6 +30,7 @@ from mpc.sql.types import (
     Quantity,
     Source,
     Test,
+    never_null,
     owners,
 )
 from party.errors import UsageError
@@ -42,6 +43,7 @@ __all__ = [
     "Work",
     "cells_of",
     "check_held",
+    "groups_of",
     "overflow",
     "products_of",
     "work_of",
@@ -64,6 +66,21 @@ def cells_of(keys: tuple[GroupKey, ...], owner: int) -> int | None:
                 return None
             count *= key.places
     return count
+
+
+def groups_of(keys: tuple[GroupKey, ...], owner: int) -> int:
+    """How many groups of an owner to plan with. Where only the run knows, as many as its bins may be, or a guess."""
+    count = cells_of(keys, owner)
+    if count is not None:
+        return count
+    bins = next((key.expr for key in keys if key.owner == owner and key.expr.op == "bin"), None)
+    if bins is None:
+        return ASSUMED_GROUPS
+    most = int(bins.args[1].value or 0) + (not never_null(bins.args[0]))
+    size = 1
+    while size < most:  # as `local.padded` has it
+        size *= 4
+    return size
 
 
 def check_held(calls: tuple[Call, ...], sizes: tuple[int, int], rows: int) -> None:
@@ -228,11 +245,11 @@ class Builder:
             here = {number for call in calls for number in call.uploaded}
             more = sum(number not in here or other != owner for other, number in self._searched())
             width = max(self.features[owner][pair[owner]].most for pair in pairs)
-            more *= (cells_of(self.keys, owner) or ASSUMED_GROUPS) * -(-self.rows // BLOCK) * UPLOAD_BYTES
+            more *= groups_of(self.keys, owner) * -(-self.rows // BLOCK) * UPLOAD_BYTES
             options.append((self.bytes(calls) + more, -width, owner, calls))
         calls = min(options, key=lambda option: option[:3])[3]
         self._check_hiding(calls)
-        known = (cells_of(self.keys, 0) or ASSUMED_GROUPS, cells_of(self.keys, 1) or ASSUMED_GROUPS)
+        known = (groups_of(self.keys, 0), groups_of(self.keys, 1))
         check_held(calls, known, self.rows)
         return calls
 
@@ -244,7 +261,7 @@ class Builder:
 
     def _check_hiding(self, calls: tuple[Call, ...]) -> None:
         """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""
-        groups = math.prod(cells_of(self.keys, owner) or ASSUMED_GROUPS for owner in (0, 1))
+        groups = math.prod(groups_of(self.keys, owner) for owner in (0, 1))
         told = 0.0
         for call in calls:
             answers = len(call.uploaded) * len(call.rows) * groups * limb_count(call.bits)
@@ -294,7 +311,7 @@ class Builder:
 
 def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) -> tuple[int, int]:
     """How many blocks of 8192 values are uploaded, and how many inner products answered, for these calls."""
-    groups = [cells_of(keys, owner) or ASSUMED_GROUPS for owner in (0, 1)]
+    groups = [groups_of(keys, owner) for owner in (0, 1)]
     height = -(-rows // BLOCK)
     uploaded = {(call.owner, call.uploaded) for call in calls}
     uploads = sum(len(block) * groups[owner] * height for owner, block in uploaded)
