@@ -111,7 +111,8 @@ class Side:
     policy: ours towards this peer. read: derives the Request from the job, by our own reading and for both parties
     alike, and our account of an earlier try (at most 64 KiB); it raises a TallyError when the job cannot be run.
     record: our ledger. sign: our signature (64 bytes) of a content. verify: returns when the signature (second) of
-    the content (first) is the peer's, raises PeerError otherwise.
+    the content (first) is the peer's, raises PeerError otherwise. spend: debits the budget, told whether policy allows
+    the rest; the reasons why it does not suffice.
     """
 
     policy: PeerPolicy
@@ -119,6 +120,7 @@ class Side:
     record: Record
     sign: Callable[[bytes], bytes]
     verify: Callable[[bytes, bytes], None]
+    spend: Callable[[Proposed, bool], tuple[str, ...]] = lambda proposed, allowed: ()
 
 
 @dataclass(frozen=True)
@@ -238,24 +240,26 @@ def _agree(channel: Channel, side: Side, proposed: Proposed) -> Agreement:
         request, resume, missing = Request(), b"", (error.message,)
     if not missing and proposed.initiator != us and side.policy.approve == "manual":
         missing = (f"{us} wants to approve runs of {peer} by hand (`approve: manual`), which this release cannot do",)
+    unpaid = side.spend(proposed, not missing)
     # 5. Swap verdicts: whoever says no says why.
     nonce = secrets.token_bytes(32)
     policy = side.policy
-    reasons = _short("; ".join(missing))
+    reasons = _short("; ".join(missing + unpaid))
     read = _request_digest(request)
-    ours = Verdict(not missing, reasons, read, resume, policy.min_rows, policy.min_size, nonce)
-    if missing:
+    ours = Verdict(not reasons, reasons, read, resume, policy.min_rows, policy.min_size, nonce)
+    if reasons:
         refused(us, reasons)
     theirs = channel.swap(ours, limits.SETUP_SECONDS)
-    if missing:
+    if reasons:
         raise PolicyRefused(
             f"our policy does not allow it: {reasons}", party=us,
-            hint=f"grant it to {peer} in policy.yaml if you agree, then run again",
+            hint=f"grant it to {peer} in policy.yaml if you agree, then run again" if missing
+            else "wait until then, or raise `budget` in policy.yaml",
         )  # fmt: skip
     if not theirs.accept:
         told = _printable(theirs.reasons)
         refused(peer, told)
-        raise PeerRefused(f"{peer} does not allow it: {told}", party=peer, hint=f"ask {peer} for these grants")
+        raise PeerRefused(f"{peer} does not allow it: {told}", party=peer, hint=f"ask {peer} for it")
     if not hmac.compare_digest(theirs.request, read):
         refused(us, "the two sides read the job differently")
         raise PeerRefused(

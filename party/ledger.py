@@ -16,9 +16,9 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from party.canonical import canonical, digest
 from party.errors import InternalError
 from party.home import replace_file
 
-__all__ = ["Event", "Ledger"]
+__all__ = ["Event", "Ledger", "Spending"]
 
 _WAIT = 60.0  # for another process's append
 _EVENT = re.compile(r"[a-z][a-z_]{0,39}")
@@ -38,12 +38,34 @@ CREATE TABLE IF NOT EXISTS events (
     previous BLOB NOT NULL, hash BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS events_by_run ON events (json_extract(fields, '$.run'));
+CREATE INDEX IF NOT EXISTS events_by_time ON events (time);
 CREATE TRIGGER IF NOT EXISTS no_update BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS no_delete BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 """
+
+
+# Of one day: the last event, and the sum over those of one kind that name a receiver.
+_SPENT = """
+SELECT max(sequence), sum(iif(
+    event = :event AND json_extract(fields, '$.' || :by) = :peer
+    AND NOT (:free != '' AND json_extract(fields, '$.what') GLOB :free), json_extract(fields, '$.' || :unit), 0))
+FROM events WHERE time >= :day AND time < :day || 'U' AND sequence > :last
+"""
+
+
+@dataclass(frozen=True)
+class Spending:
+    """Which events take from a budget, and how much: the field `unit` of `event`s whose field `by` names the peer, but
+    for those whose `what` is like `free`."""
+
+    event: str
+    unit: str
+    by: str
+    peer: str
+    free: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,6 +87,7 @@ class Ledger:
         self.path = path
         self._connection = connection
         self._lock = threading.Lock()
+        self._summed: dict[tuple[Spending, str], tuple[int, int]] = {}
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
@@ -88,6 +111,26 @@ class Ledger:
 
         Raises InternalError when it cannot be written: nothing may be disclosed then.
         """
+        self._append(event, fields, lambda _: True)
+
+    def spend(self, budget: Spending, most: int, event: str, /, **fields: str | int) -> bool:
+        """Write one event unless what it takes, with all that this day (UTC) took before, would pass `most`.
+
+        Reading and writing are one transaction, so two processes cannot both take what is left. False: not written.
+        """
+        taken = int(fields[budget.unit])
+
+        def fits(day: str) -> bool:
+            return taken + self._spent(budget, day) <= most
+
+        return self._append(event, fields, fits)
+
+    def spent(self, budget: Spending) -> int:
+        """What was taken of a budget this day (UTC), by any process of this home."""
+        with self._lock, self._guarded():
+            return self._spent(budget, _now()[:10])
+
+    def _append(self, event: str, fields: Mapping[str, str | int], fits: Callable[[str], bool]) -> bool:
         if not _EVENT.fullmatch(event) or not all(isinstance(value, str | int) for value in fields.values()):
             raise InternalError("an event has a word for a name and texts and integers for fields")
         written = canonical(fields)
@@ -98,7 +141,10 @@ class Ledger:
             try:
                 last = self._connection.execute("SELECT sequence, hash FROM events ORDER BY sequence DESC LIMIT 1")
                 sequence, previous = last.fetchone() or (0, _START)
-                now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+                now = _now()
+                if not fits(now[:10]):
+                    self._connection.execute("ROLLBACK")
+                    return False
                 row = (sequence + 1, now, event, written.decode(), bytes(previous))
                 code = _hash(*row)
                 self._connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", (*row, code))
@@ -109,6 +155,16 @@ class Ledger:
                 raise
         # Two processes may write their heads in either order: an older head is still one that the chain contains.
         replace_file(self._head, f"{sequence + 1} {code.hex()}\n".encode())
+        return True
+
+    def _spent(self, budget: Spending, day: str) -> int:
+        """Events are never changed, so what was summed before stays: only later ones are read."""
+        last, total = self._summed.get((budget, day), (0, 0))
+        found = self._connection.execute(_SPENT, {"day": day, "last": last, **asdict(budget)}).fetchone()
+        if found[0] is not None:
+            self._summed = {key: sums for key, sums in self._summed.items() if key[1] == day}
+            self._summed[budget, day] = last, total = found[0], total + (found[1] or 0)
+        return total
 
     def events(self, run: str | None = None) -> list[Event]:
         """All events in order, or those of one run."""
@@ -179,10 +235,10 @@ class Ledger:
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 1:
+    if version == 2:
         return
-    if version != 0:
-        raise sqlite3.DatabaseError(f"it is of version {version}, this program knows 1")
+    if version not in (0, 1):  # 1 lacked an index, and nothing else
+        raise sqlite3.DatabaseError(f"it is of version {version}, this program knows 2")
     end = time.monotonic() + _WAIT
     while True:  # two processes may make it at once, and the change to WAL does not wait by itself
         try:
@@ -195,6 +251,10 @@ def _prepare(connection: sqlite3.Connection) -> None:
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(0.01)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _hash(sequence: int, at: str, event: str, fields: str, previous: bytes) -> bytes:

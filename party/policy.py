@@ -16,12 +16,30 @@ from party.files import COLUMN, NAME, NAME_RULE, PartyFile, party_name
 from party.request import GRANTS, Request
 from party.yamlfile import Reader, load, nearest
 
-__all__ = ["ALIGNMENTS", "PeerPolicy", "PolicyFile", "decide", "load_policy", "read_policy", "round_rows", "visible"]
+__all__ = [
+    "ALIGNMENTS",
+    "Budget",
+    "PeerPolicy",
+    "PolicyFile",
+    "decide",
+    "load_policy",
+    "read_policy",
+    "round_rows",
+    "visible",
+]
 
 ALIGNMENTS = ("rows", "size", "nothing")
 _MOST = 2**31
 # What each opening of an alignment tells its receiver. Any other opening called `alignment.` counts as its rows.
 _TELLS = {"alignment.list": "nothing", "alignment.enough": "nothing", "alignment.count": "size"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one peer may take in a day. rows: numbers and rows that it is shown, those of the alignment aside."""
+
+    queries: int = 1000
+    rows: int = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class PeerPolicy:
     columns: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     series: tuple[int, int] | None = None  # runs and days after which an incremental alignment draws a new key
     duplicates: str = "first"  # "all": a key that the peer repeats may stand for each of its rows
+    budget: Budget = field(default_factory=Budget)
 
     def grants(self, table: str, column: str) -> frozenset[str]:
         """The grants of one column, none when it is not named."""
@@ -87,7 +106,7 @@ def read_policy(top: Reader) -> PolicyFile:
 
 
 def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
-    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve", "series", "duplicates"))
+    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve", "series", "duplicates", "budget"))
     alignment, approve = reader.optional("alignment"), reader.optional("approve")
     min_size, min_rows = reader.optional("min_size"), reader.optional("min_rows")
     duplicates = reader.optional("duplicates")
@@ -112,6 +131,20 @@ def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
         MappingProxyType(columns),
         _series(reader.optional("series")),
         default.duplicates if duplicates is None else duplicates.choice(("first", "all")),
+        _budget(reader.optional("budget")),
+    )
+
+
+def _budget(reader: Reader | None) -> Budget:
+    """`budget: {queries: 200, rows: 100000}`: what the peer may take in a day."""
+    default = Budget()
+    if reader is None:
+        return default
+    reader.refuse_unknown(("queries", "rows"))
+    queries, rows = reader.optional("queries"), reader.optional("rows")
+    return Budget(
+        default.queries if queries is None else queries.integer(0, _MOST),
+        default.rows if rows is None else rows.integer(0, 2**53),
     )
 
 

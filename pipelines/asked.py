@@ -25,6 +25,7 @@ __all__ = [
     "joined",
     "keys_tried",
     "multiple",
+    "queries",
     "request",
     "row_bound",
     "short_side",
@@ -181,6 +182,12 @@ def request(job: Job, catalogues: Catalogues) -> Request:
         spec.check()
         found |= vfl.request(spec, job.score.receiver if job.score else None)
     return found
+
+
+def queries(job: Job, party: str) -> int:
+    """How many queries this job takes from a party's budget: its answers, a model, scores."""
+    scored = job.score is not None and job.score.receiver == party
+    return sum(party in item.to for item in job.analyse) + (job.train is not None) + scored
 
 
 def _learners(job: Job) -> str:

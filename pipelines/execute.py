@@ -11,7 +11,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from mpc.engine import Engine
 from party import agreement
+from party.budget import DebitedLedger, take_queries, take_refused
 from party.canonical import canonical, parse_canonical
 from party.errors import InternalError, Interrupted, PeerError, TallyError
 from party.guard import Guard
@@ -102,9 +103,7 @@ def start(
             began = time.perf_counter()
             link.check_files()
             link.channel.send(Command("run"))
-            side = agreement.Side(
-                link.home.policy.towards(link.peer), lambda p: _read(link, p, runs), link.ledger, link.sign, link.verify
-            )
+            side = _side(link, lambda p: _read(link, p, runs))
             agreed = agreement.propose(link.channel, side, state.run, content, _account(link, job, state))
             live = _assemble(link, agreed, state, job, progress)
             if live is not None:
@@ -140,7 +139,7 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
             return _read(link, proposed, runs)
 
         began = time.perf_counter()
-        side = agreement.Side(link.home.policy.towards(link.peer), read, link.ledger, link.sign, link.verify)
+        side = _side(link, read)
         agreed = agreement.answer(link.channel, side)
         live = _assemble(link, agreed, states[0], Job.from_canonical(agreed.job), progress)
         if live is None:
@@ -148,6 +147,21 @@ def take(link: Link, progress: Progress) -> Iterator[Live | None]:
         else:
             live.stages.append(_connect_entry(link, time.perf_counter() - began))
         yield live
+
+
+def _side(link: Link, read: Callable[[agreement.Proposed], tuple[Request, bytes]]) -> agreement.Side:
+    """Our side of an agreement. The queries of a run are debited as soon as policy allows them, and one where not."""
+    policy, peer = link.home.policy.towards(link.peer), link.peer
+
+    def spend(proposed: agreement.Proposed, allowed: bool) -> tuple[str, ...]:
+        if allowed:
+            count = asked.queries(Job.from_canonical(proposed.job), peer)
+            return take_queries(link.ledger, proposed.run, peer, policy.budget, count)
+        if proposed.initiator == peer:
+            take_refused(link.ledger, proposed.run, peer)
+        return ()
+
+    return agreement.Side(policy, read, link.ledger, link.sign, link.verify, spend)
 
 
 def _named(runs: Path, run: str, digest: str) -> RunState | None:
@@ -286,7 +300,8 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
     else:
         table = table_stamp(link.home, dict(job.align.tables)[link.channel.us])
         state.put_json("agreed", {"salt": salt.hex(), "table": table, "agreement": agreed.encode().decode()})
-    guard = Guard(agreed.run, link.peer, agreed.request.openings, link.ledger, max(agreed.min_rows))
+    debited = DebitedLedger(link.ledger, link.peer, link.home.policy.towards(link.peer).budget)
+    guard = Guard(agreed.run, link.peer, agreed.request.openings, debited, max(agreed.min_rows))
     index = job.parties.index(link.channel.us)
     engine: Engine | None = link.shared.get("engine")
     fits = engine is not None and engine.index == index
