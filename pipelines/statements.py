@@ -1,14 +1,15 @@
-"""SQL text before it is planned: split into statements."""
+"""SQL text before it is planned: split into statements, and which columns of a party it names."""
 
 from __future__ import annotations
 
 import sqlglot
+from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokens import TokenType  # type: ignore[attr-defined]  # it is where the documentation has it
 
 from party.errors import UsageError
 
-__all__ = ["split_statements"]
+__all__ = ["columns_named", "split_statements"]
 
 _DIALECT = "duckdb"
 
@@ -26,6 +27,18 @@ def split_statements(text: str) -> list[str]:
             start = token.end + 1
     found.append(text[start:])
     return [statement.strip() for statement in found if statement.strip()]
+
+
+def columns_named(sql: str, party: str) -> frozenset[str]:
+    """The columns that a statement names with a table of this party, by alias or as party.table."""
+    try:
+        tree = sqlglot.parse_one(sql, dialect=_DIALECT)
+    except SqlglotError as error:
+        raise _unreadable(error) from None
+    except RecursionError:
+        raise UsageError("the statement is nested too deeply") from None
+    aliases = {table.alias_or_name.lower() for table in tree.find_all(exp.Table) if table.db == party}
+    return frozenset(column.name for column in tree.find_all(exp.Column) if column.table.lower() in aliases)
 
 
 def _unreadable(error: SqlglotError) -> UsageError:

@@ -6,6 +6,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from party.catalogue_wire import decode_catalogue, encode_catalogue
 from party.errors import FileError, UsageError
 from party.files import TableSpec
 from party.home import Home, replace_file
-from party.policy import visible
+from party.policy import round_rows, visible
 from party.yamlfile import nearest
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "read_whole",
     "table_spec",
     "table_stamp",
+    "whole_table",
 ]
 
 _SETTLED = 2_000_000_000  # nanoseconds since a table's last change
@@ -103,6 +105,14 @@ def catalogue(home: Home, peer: str) -> Catalogue:
             raise FileError(f"`{name}.{min(missing)}`: the table has no such column", file=home.policy.file, hint=near)
         tables.append(Table(name, spec.key, columns, source.rows(), spec.duplicates))
     return visible(Catalogue(home.party.name, tuple(tables)), policy)
+
+
+def whole_table(home: Home, peer: str, name: str) -> Table:
+    """One of our tables with all its columns, and what this peer is granted of each: for our own eyes."""
+    spec, source, policy = table_spec(home, name), open_table(home, name), home.policy.towards(peer)
+    columns = tuple(_column(spec, found.name, found.kind) for found in source.schema())
+    granted = tuple(replace(column, grants=policy.grants(name, column.name)) for column in columns)
+    return Table(name, spec.key, granted, round_rows(source.rows()), spec.duplicates)
 
 
 def keep_catalogue(home: Home, theirs: Catalogue) -> None:

@@ -25,11 +25,11 @@ _OF_A_RUN = ("pipelines.execute", "duckdb")  # a query needs them once the peer 
 def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     """`tally plan`: what would happen; nothing runs and nothing is decided."""
     from party.policy import decide
-    from pipelines import asked, calibration, prepared
+    from pipelines import asked, calibration, grants, prepared
     from pipelines.link import dial
     from pipelines.predicted import predict
     from pipelines.spec import read_job
-    from pipelines.tables import catalogue, kept_catalogue
+    from pipelines.tables import catalogue, kept_catalogue, whole_table
 
     home = Home.open(path)
     job = read_job(file, home.party.name)
@@ -40,7 +40,10 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         with dial(home, peer) as link:
             link.close()
         known = {home.party.name: link.ours, peer: link.theirs}
-    catalogues = known[job.parties[0]], known[job.parties[1]]
+    whole = whole_table(home, peer, dict(job.align.tables)[home.party.name])
+    known[home.party.name] = grants.with_all_of(known[home.party.name], whole)
+    shown_by = known[job.parties[0]], known[job.parties[1]]
+    catalogues = grants.with_stand_ins(job, shown_by, peer)
     request = asked.request(job, catalogues)
     speed = calibration.known(home, peer)
     shown = known[home.party.name].table(dict(job.align.tables)[home.party.name])
@@ -49,12 +52,10 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     if ahead:
         explained.append("align: our list lies ready, made ahead")
     ours = decide(home.policy.towards(peer), home.party.name, peer, request)
-    granted = {(table.name, column.name): column.grants for table in known[peer].tables for column in table.columns}
-    theirs = sorted(
-        f"{use.table}.{use.column} needs `{use.use}`"
-        for use in request.uses
-        if use.party == peer and use.use not in granted.get((use.table, use.column), frozenset())
-    )
+    lacking = {party: grants.missing(request, known[party]) for party in job.parties}
+    theirs = sorted(f"{name} needs `{word}`" for name, words in lacking[peer].items() for word in words)
+    if catalogues != shown_by:
+        explained.append(f"what {peer} does not show is planned as a guess: plan again when it is granted")
     return {
         "job": job.name,
         "peer": peer,
@@ -64,6 +65,7 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         "calibrated": {"machine": speed.since, "link": speed.link_since},
         "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
         "missing": {home.party.name: list(ours), peer: theirs},
+        "patch": grants.patches(lacking, shown_by),
     }
 
 
@@ -76,6 +78,9 @@ def plan_text(result: dict[str, Any]) -> str:
     lines += _since(result["calibrated"], result["peer"])
     for party, missing in result["missing"].items():
         lines += [f"missing at {party}: {line}" for line in missing]
+    for party, patch in result["patch"].items():
+        if patch:
+            lines += ["", f"# policy.yaml of {party}", *patch]
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Budgets: counted from the ledger over processes and restarts, taken once, refused when used up, renewed by the day."""
+"""Budgets: counted from the ledger over processes and restarts, taken once, refused when used up, fresh each day."""
 
 from __future__ import annotations
 

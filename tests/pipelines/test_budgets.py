@@ -45,7 +45,7 @@ def queries(pair: TwoHomes, side: str) -> list[int]:
 def test_the_peer_s_budget_ends_the_next_query_on_both_sides(pair: TwoHomes) -> None:
     declare(pair, "telco", "budget: {queries: 2}")
     assert [answer["rows"] for answer in pair.ask(COUNT, COUNT)] == [[{"n": 40}]] * 2
-    with pytest.raises(PeerRefused, match="telco does not allow it: .*2 queries a day for bank .* 00:00 UTC") as met:
+    with pytest.raises(PeerRefused, match=r"telco does not allow it: .*2 queries a day for bank .* 00:00 UTC") as met:
         pair.ask(COUNT)  # another connection, another process in earnest
     assert met.value.exit_code == 4
     (at_telco,) = pair.met

@@ -149,6 +149,7 @@ def test_a_plan_says_since_when_its_figures_are_known() -> None:
         "predicted": {"align": {"seconds": 1.25, "bytes": 1_000_000}},
         "calibrated": {"machine": "2026-01-02T03:04:05+00:00", "link": None},
         "missing": {},
+        "patch": {},
     }
     text = plan_text(result)
     assert "align about 1.2 s, 1.0 MB" in text and "as measured 2026-01-02T03:04:05" in text
