@@ -66,7 +66,7 @@ def with_stand_ins(job: Job, catalogues: tuple[Catalogue, Catalogue], peer: str)
 
 def _named(job: Job, party: str) -> frozenset[str]:
     """The columns of one party that a job names, by statement, statistic or model."""
-    found = set()
+    found: set[str] = set()
     for item in job.analyse:
         if item.sql is not None:
             found |= columns_named(item.sql, party)
