@@ -3,6 +3,7 @@
 from mpc.sql.execute import execute
 from mpc.sql.local import LocalColumn, LocalColumns
 from mpc.sql.lookups import Reads, Unique, reads_of
+from mpc.sql.near import Probe, differ_by_few, probes
 from mpc.sql.places import StatementError
 from mpc.sql.plan import build, plan
 from mpc.sql.products import Work, work_of
@@ -18,6 +19,7 @@ __all__ = [
     "LocalColumn",
     "LocalColumns",
     "Plan",
+    "Probe",
     "Reads",
     "Result",
     "StatementError",
@@ -25,11 +27,13 @@ __all__ = [
     "Unique",
     "Work",
     "build",
+    "differ_by_few",
     "execute",
     "further_name",
     "joined",
     "plan",
     "plans",
+    "probes",
     "reads_of",
     "repeated_select",
     "tables_of",

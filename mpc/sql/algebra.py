@@ -188,11 +188,11 @@ def truth(expr: Expr, parties: tuple[str, str]) -> tuple[Poly, Poly]:
     if expr.op == "known":
         there = _atom("n", expr.args[0], parties)
         return there, ONE - there
-    if len(owners(expr)) == 1 and not any(arg.op in ("known", "binned") for arg in expr.args):
-        return _atom("t", expr, parties), _atom("f", expr, parties)
     if expr.op == "not":
         true, false = truth(expr.args[0], parties)
         return false, true
+    if len(owners(expr)) == 1 and not any(arg.op in ("known", "binned") for arg in expr.args):
+        return _atom("t", expr, parties), _atom("f", expr, parties)
     if expr.op in ("and", "or"):
         pairs = [truth(arg, parties) for arg in expr.args]
         true, false = pairs[0]

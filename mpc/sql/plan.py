@@ -16,6 +16,7 @@ from mpc.sql.places import at, located
 from mpc.sql.products import CELLS, Builder, cells_of, groups_of
 from mpc.sql.ranks import FUNCTIONS, check_answers, picks_of
 from mpc.sql.render import local_select
+from mpc.sql.sets import sets_of
 from mpc.sql.types import (
     Aggregate,
     Call,
@@ -81,6 +82,7 @@ def build(query: Query, context: Context) -> Plan:
         check_cells(cells)
         limit = Limit(*query.limit, ranks)
     check_answers(builder.picks, cells)
+    sets = sets_of(query, weight, places, builder, context.parties) if context.min_rows > 1 else ()
     del builder.opened[end:]  # what HAVING alone reads
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
@@ -118,6 +120,7 @@ def build(query: Query, context: Context) -> Plan:
         joints=tuple(builder.joints),
         picks=tuple(builder.picks),
         distincts=tuple(builder.distincts),
+        sets=sets,
     )
 
 
@@ -308,6 +311,9 @@ def _openings(context: Context, keys: tuple[GroupKey, ...], whats: tuple[str, ..
         found += [Opening(f"query.{context.name}.having", to) for to in context.to]
     if query.limit is not None and keys:
         found += [Opening(f"query.{context.name}.limit", to) for to in context.to]
+    if context.min_rows > 1:  # where an earlier answer asks for it: `near`
+        parts = ("history", "history.changed", "history.groups")
+        found += [Opening(f"query.{context.name}.{part}", party) for part in parts for party in context.parties]
     for owner in (0, 1):
         ours = context.parties[owner]
         mine = [key for key in keys if key.owner == owner]
@@ -383,6 +389,9 @@ def _explain(
             f"HAVING ({tests} comparisons a group) is decided on shares: of a group that it hides nothing is opened"
         )
     if min_rows > 1:
+        lines.append(
+            f"refused, and both learn it, where its rows and those of an earlier answer differ by fewer than {min_rows}"
+        )
         lines.append(f"numbers over fewer than {min_rows} rows stay hidden from both parties, by comparison on shares")
         if any(len(opened.gates) > 1 for opened in builder.opened):
             lines.append(f"so do numbers that take in fewer than {min_rows} rows by one arm of CASE or a condition")

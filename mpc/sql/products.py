@@ -143,6 +143,10 @@ class Builder:
             self.tests.append(test_of(joint, x, y))
         return place
 
+    def polys(self) -> dict[int, Poly]:
+        """What each quantity is the sum of, by its number."""
+        return {number: poly for (poly, _), number in self._known.items()}
+
     def open(self, what: str, quantity: int, *gates: int) -> int:
         """The number of an opening; one quantity under the same gates is opened once, under its first name."""
         wanted = tuple(sorted(set(gates)))

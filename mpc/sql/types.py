@@ -339,6 +339,7 @@ class Plan:
     joints: tuple[tuple[int, ...], ...] = ()
     picks: tuple[Pick, ...] = ()
     distincts: tuple[Distinct, ...] = ()
+    sets: tuple[Any, ...] = field(default=(), metadata={"derived": True})  # `mpc.sql.sets.AnswerSet`, for the history
 
     @property
     def local(self) -> dict[str, str]:
@@ -359,7 +360,8 @@ class Plan:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, (Use, Opening)) or (is_dataclass(value) and not isinstance(value, type)):
-        return [type(value).__name__, *(_plain(getattr(value, part.name)) for part in fields(value))]
+        kept = [part.name for part in fields(value) if not part.metadata.get("derived")]
+        return [type(value).__name__, *(_plain(getattr(value, name)) for name in kept)]
     if isinstance(value, frozenset):
         return [_plain(item) for item in sorted(value)]
     if isinstance(value, tuple):

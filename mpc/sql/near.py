@@ -1,0 +1,267 @@
+"""The guard of the history: are two answer sets nearly the same? Decided on shares; one bit is opened.
+
+Who is told a number over the rows A and the same over A', where fewer than `min_rows` rows are in one of them and not
+in the other, learns that number of these few rows. So before a statement is answered, its answer sets are compared with
+each other and with those of earlier statements of the same alignment. The rows in just one of two sets are
+d = |A| + |A'| - 2 |A AND A'|, and each of the three is a sum over rows of products of one column of each owner: the
+engine's own inner products. Bad is |A| >= min_rows AND |A'| >= min_rows AND 0 < d < min_rows, in any pair of cells; the
+OR over all of them is the bit. No count is opened, and where nothing has to be compared nothing is sent.
+
+Which pairs have to be compared follows from the two statements alone, so both sides compare the same
+(docs/protocols/13-history-guard.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from mpc.compare import at_least, logic_and, logic_not, negative, to_arithmetic
+from mpc.engine import Engine
+from mpc.opening import open_bits
+from mpc.sql.algebra import Poly
+from mpc.sql.execute import counts
+from mpc.sql.local import LocalColumns
+from mpc.sql.products import CELLS, Builder, cells_of, products_of
+from mpc.sql.render import local_select
+from mpc.sql.sets import AnswerSet
+from mpc.sql.types import Expr, GroupKey, Plan
+from party.errors import InternalError, UsageError
+from party.request import Request
+
+__all__ = ["COMPARED", "PRODUCTS", "Probe", "differ_by_few", "probes"]
+
+Words = npt.NDArray[np.uint64]
+Key = tuple[int, Expr]
+
+PRODUCTS = 4096  # inner products of one statement's probes: 340 MB
+COMPARED = 50_000  # pairs of cells of one statement's probes: about 35 MB
+_HINT = "ask within fewer different conditions, group by fewer keys, or begin a new alignment with `--realign`"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answer sets to compare. The numbers of the quantities |A|, |A'| and |A AND A'|; of which keys of the probe
+    each is grouped by."""
+
+    first: int
+    second: int
+    both: int
+    first_keys: frozenset[int]
+    second_keys: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Pairs whose groups together are the same, and the plan that counts them. It opens nothing."""
+
+    plan: Plan
+    pairs: tuple[Pair, ...]
+
+
+# --- which pairs ------------------------------------------------------------------------------------------------------
+
+
+def probes(plan: Plan, earlier: Sequence[Plan]) -> tuple[Probe, ...]:
+    """What must be compared before a statement is answered, after these were; () where nothing must.
+
+    Raises UsageError (exit 2) where it would be too much, and for group keys that cannot be compared.
+    """
+    if plan.min_rows <= 1 or plan.rows < plan.min_rows:
+        return ()
+    made: dict[tuple[Key, ...], _Making] = {}
+    for first, second, other in _pairs(plan, earlier):
+        both = first.rows * second.rows
+        keys = _joined(plan, other)
+        if both.terms and not (first.place[0] == second.place[0] and _same_keys(plan, other)):
+            made.setdefault(tuple(map(_key, keys)), _Making(plan, keys)).add(first, second, both, other)
+    found = tuple(making.probe() for making in made.values())
+    products = sum(products_of(probe.plan.calls, probe.plan.keys, plan.rows)[1] for probe in found)
+    compared = sum(len(probe.pairs) * _cells(probe.plan.keys) for probe in found)
+    if products > PRODUCTS or compared > COMPARED:
+        raise UsageError(
+            f"comparing this statement with what was answered before takes {products:,} products and {compared:,}"
+            f" comparisons, at most {PRODUCTS:,} and {COMPARED:,} are allowed",
+            hint=_HINT,
+        )
+    return found
+
+
+def _pairs(plan: Plan, earlier: Sequence[Plan]) -> Iterator[tuple[AnswerSet, AnswerSet, Plan]]:
+    """Each pair that tells one receiver something: of the new statement's sets that were not answered before."""
+    known = [_known(one, plan, earlier) for one in plan.sets]
+    for place, first in enumerate(plan.sets):
+        for other_place, second in enumerate(plan.sets[:place]):
+            if not (known[place] and known[other_place]) and first.near(second, True):
+                yield first, second, plan
+    seen: set[tuple[object, ...]] = set()
+    for other in earlier:
+        if not set(other.to) & set(plan.to):
+            continue
+        alike = _same_keys(plan, other)
+        for second in other.sets:
+            mark = (second, frozenset(map(_key, other.keys)))
+            if mark in seen:
+                continue
+            seen.add(mark)
+            for first, before in zip(plan.sets, known, strict=True):
+                if not before and first.near(second, alike):
+                    yield first, second, other
+
+
+def _known(one: AnswerSet, plan: Plan, earlier: Iterable[Plan]) -> bool:
+    """Whether all of it was answered before, so that it was compared with all the others then."""
+    return any(
+        set(plan.to) <= set(other.to) and _same_keys(plan, other) and any(one.within(set_) for set_ in other.sets)
+        for other in earlier
+    )
+
+
+def _key(key: GroupKey) -> Key:
+    return key.owner, key.expr
+
+
+def _same_keys(plan: Plan, other: Plan) -> bool:
+    return set(map(_key, plan.keys)) == set(map(_key, other.keys))
+
+
+def _joined(plan: Plan, other: Plan) -> tuple[GroupKey, ...]:
+    """The keys of both statements, each once. An owner's keys without a declared domain are numbered as they occur, so
+    only it knows which groups of one statement make up those of another: they must be the same, or on one side only."""
+    mine = {_key(key): key for key in plan.keys}
+    for owner in (0, 1):
+        ours = {key for key in mine if key[0] == owner}
+        theirs = {_key(key) for key in other.keys if key.owner == owner}
+        open_ended = cells_of(plan.keys, owner) is None or cells_of(other.keys, owner) is None
+        if ours and theirs and ours != theirs and open_ended:
+            names = ", ".join(sorted({key.name for key in (*plan.keys, *other.keys) if key.domain is None}))
+            raise UsageError(
+                f"these groups cannot be compared with those of an earlier answer: {names} has no declared domain",
+                hint="declare its `domain` in its owner's party.yaml, or begin a new alignment with `--realign`",
+            )
+    return (*plan.keys, *(key for key in other.keys if _key(key) not in mine))
+
+
+def _cells(keys: tuple[GroupKey, ...]) -> int:
+    return math.prod(cells_of(keys, owner) or 1 for owner in (0, 1))
+
+
+@dataclass
+class _Making:
+    """One probe as it grows."""
+
+    base: Plan
+    keys: tuple[GroupKey, ...]
+    pairs: list[Pair] = field(default_factory=list)
+    others: list[Plan] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.builder = Builder(self.base.rows, self.keys)
+        if _cells(self.keys) > CELLS:
+            raise UsageError(
+                f"the groups of this statement and of an earlier one make {_cells(self.keys)} cells together, at most"
+                f" {CELLS} can be compared",
+                hint=_HINT,
+            )
+
+    def add(self, first: AnswerSet, second: AnswerSet, both: Poly, other: Plan) -> None:
+        """One more pair: `first` of the new statement, `second` of the other."""
+        a, b, ab = (self.builder.quantity("a number of rows", p, 0, 1) for p in (first.rows, second.rows, both))
+        keys = list(map(_key, self.keys))
+        mine, theirs = (frozenset(keys.index(_key(key)) for key in plan.keys) for plan in (self.base, other))
+        self.pairs.append(Pair(a, b, ab, mine, theirs))
+        self.others.append(other)
+
+    def probe(self) -> Probe:
+        """The finished probe."""
+        builder, base = self.builder, self.base
+        for key in self.keys:
+            builder.source(key.owner, "label" if cells_of(self.keys, key.owner) is None else "code", key.expr)
+        uses = base.request.uses.union(*(other.request.uses for other in self.others))
+        selects = [local_select(builder.sources[o], [key for key in self.keys if key.owner == o]) for o in (0, 1)]
+        plan = Plan(
+            name=f"{base.name}.history",
+            parties=base.parties,
+            tables=base.tables,
+            to=base.parties,
+            rows=base.rows,
+            min_rows=base.min_rows,
+            keys=self.keys,
+            aggregates=(),
+            outputs=(),
+            sources=(tuple(builder.sources[0]), tuple(builder.sources[1])),
+            features=(tuple(builder.features[0]), tuple(builder.features[1])),
+            quantities=tuple(builder.quantities),
+            opened=(),
+            counts=(),
+            values=(),
+            calls=builder.calls(),
+            request=Request(uses),
+            local_sql=(selects[0], selects[1]),
+            keep=base.keep,
+            tests=tuple(builder.tests),
+            joints=tuple(builder.joints),
+        )
+        return Probe(plan, tuple(self.pairs))
+
+
+# --- on shares --------------------------------------------------------------------------------------------------------
+
+
+def differ_by_few(
+    engine: Engine, what: str, found: Sequence[Probe], columns: Sequence[LocalColumns], alignment: bytes | None = None
+) -> bool:
+    """Whether any two answer sets differ by fewer than min_rows rows and not by none: one bit, opened to both.
+
+    columns: our local step of each probe. what: the name of the opening. Rounds: those of the products, a comparison,
+    two ANDs, a conversion, a comparison, an opening. Bytes: four comparisons a pair of cells.
+    """
+    if not found:
+        raise InternalError("there is nothing to compare")
+    least, rows = found[0].plan.min_rows, found[0].plan.rows
+    columns_of_cells: list[list[Words]] = [[], [], []]
+    for probe, ours in zip(found, columns, strict=True):
+        quantities, sizes = counts(probe.plan, ours, engine, alignment)
+        for pair in probe.pairs:
+            first = _spread(quantities[pair.first], probe.plan, sizes, pair.first_keys)
+            second = _spread(quantities[pair.second], probe.plan, sizes, pair.second_keys)
+            both = quantities[pair.both]
+            for place, words in enumerate((first, second, first + second - both - both)):
+                columns_of_cells[place].append(words)
+    first, second, apart = (np.concatenate(words) for words in columns_of_cells)
+    bits = max(2 * rows, least).bit_length() + 2
+    thresholds = np.array([[least], [least], [1], [least]], dtype=np.uint64)
+    values = np.stack([first, second, apart, apart])
+    below = negative(engine, values - thresholds if engine.index == 0 else values, bits)
+    left = np.stack([logic_not(engine, below[0]), logic_not(engine, below[2])])
+    right = np.stack([logic_not(engine, below[1]), below[3]])
+    shown, few = logic_and(engine, left, right)
+    bad = to_arithmetic(engine, logic_and(engine, shown, few))
+    number = np.sum(bad, dtype=np.uint64).reshape(1)
+    bit = at_least(engine, number, 1, len(bad).bit_length() + 1)
+    told = open_bits(engine, bit, what, sorted((engine.channel.us, engine.channel.peer)))
+    if told is None:
+        raise InternalError("the bit is opened to both")
+    return bool(told[0])
+
+
+def _spread(words: Words, plan: Plan, sizes: tuple[int, int], keys: frozenset[int]) -> Words:
+    """Counts by some of a probe's keys, from counts by all of them: summed over the others, at each of its cells."""
+    shape: list[int] = []
+    summed: list[int] = []
+    for owner in (0, 1):
+        mine = [place for place, key in enumerate(plan.keys) if key.owner == owner]
+        if cells_of(plan.keys, owner) is None:  # all of them or none
+            shape.append(sizes[owner])
+            summed += [] if keys.issuperset(mine) else [len(shape) - 1]
+            continue
+        for place in mine:
+            shape.append(plan.keys[place].places)
+            summed += [] if place in keys else [len(shape) - 1]
+    whole = words.reshape(shape)
+    spread: Words = np.broadcast_to(np.sum(whole, axis=tuple(summed), keepdims=True, dtype=np.uint64), shape)
+    return spread.reshape(-1)
