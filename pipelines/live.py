@@ -75,6 +75,11 @@ class Live:
         return self.job.parties.index(self.us)
 
     @property
+    def resumed(self) -> bool:
+        """Whether this run goes on after its alignment was made in an earlier try."""
+        return "align" in self.done
+
+    @property
     def ours(self) -> bool:
         """Whether we run the job."""
         return self.job.initiator == self.us

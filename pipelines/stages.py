@@ -21,7 +21,7 @@ from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
 from party.files import TableSpec
 from party.message import Bytes, Message
-from pipelines import alignments, asked, prepared
+from pipelines import alignments, asked, history, prepared
 from pipelines.job import Analysis
 from pipelines.live import Live
 from pipelines.tables import identifiers, open_table, read_aligned, read_whole, table_spec
@@ -31,9 +31,11 @@ __all__ = ["STAGES", "align", "analyse", "score", "train"]
 
 @dataclass(frozen=True, repr=False)
 class Offer(Message, kind=0x0710):
-    """Both ways, before an alignment: digest of the kept one that we would use again, or zeros. Reveals just that."""
+    """Both ways, before an alignment: digests of the kept one that we would use again and of what was answered over it,
+    or zeros. Reveals just that."""
 
     digest: Annotated[bytes, Bytes(32)]
+    answered: Annotated[bytes, Bytes(32)]
 
 
 def align(live: Live) -> None:
@@ -49,8 +51,13 @@ def align(live: Live) -> None:
             series.promote(live.state.run)
         return
     held = None if live.realign or stored is not None else alignments.load(live)
-    offer = Offer(held.digest if held else bytes(32))
-    if live.channel.swap(offer).digest == offer.digest and held is not None:
+    offer = Offer(bytes(32), bytes(32))
+    if held is not None:
+        offer = Offer(held.digest, history.of_alignment(live.home, live.peer, held.digest).digest)
+    theirs = live.channel.swap(offer)
+    if held is not None and theirs.digest == offer.digest and theirs.answered != offer.answered:
+        live.progress.note("the two sides remember different answers over the kept alignment: aligns anew")
+    elif held is not None and theirs == offer:
         live.progress.note("uses the alignment of an earlier run again: both sides found their keys unchanged")
         for opening in alignments.opened_to(live, held):
             live.guard.disclose(*opening)
@@ -105,6 +112,8 @@ def _shown(live: Live, catalogue: Catalogue) -> Table:
 
 def analyse(live: Live) -> None:
     """Answer each item of `analyse` in the job's order."""
+    if live.resumed:
+        history.compare(live, _aligned(live).digest)
     for place, item in enumerate(live.job.analyse):
         unit = f"analyse-{item.name}"
         if unit not in live.done:
@@ -119,13 +128,16 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
     rows = _aligned(live).rows
     context = asked.context(live.job, item, live.catalogues, len(rows))
     if item.sql is not None:
-        found = []
         matched = rows[: len(rows) - _aligned(live).unmatched]
         inner = sql.plans(item.sql, replace(context, rows=len(matched)))
+        chosen = []
         for plan, fewer in zip(sql.plans(item.sql, context), inner, strict=True):
             alike = plan.keep is not None or live.job.align.keep is None
-            chosen, of = (plan, rows) if alike else (fewer, matched)  # an inner join over an alignment that holds more
-            found.append(sql.execute(chosen, _local(live, chosen, of), live.engine, _aligned(live).digest))
+            chosen.append((plan, rows) if alike else (fewer, matched))  # an inner join over an alignment that holds more
+        _admit(live, item, [plan for plan, _ in chosen], chosen[0][1])
+        found = [
+            sql.execute(plan, _local(live, plan, of), live.engine, _aligned(live).digest) for plan, of in chosen
+        ]
         result = sql.joined(found)
         if result is None:
             return None
@@ -135,9 +147,15 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
             "suppressed_groups": result.suppressed_groups,
         }
     wanted = statistics.plan(dict(item.statistics), dict(live.job.align.tables), context)
+    _admit(live, item, wanted.plans, rows)
     digest = _aligned(live).digest
     values = statistics.execute(wanted, lambda plan: _local(live, plan, rows), live.engine, digest)
     return None if values is None else {"statistics": values}
+
+
+def _admit(live: Live, item: Analysis, plans: list[sql.Plan], rows: np.ndarray) -> None:
+    """Ask the guard of the history, before anything of the answer leaves."""
+    history.admit(live, item, plans, _aligned(live).digest, lambda probe: _local(live, probe, rows))
 
 
 def _local(live: Live, plan: sql.Plan, rows: np.ndarray) -> sql.LocalColumns:
