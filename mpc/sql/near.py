@@ -28,7 +28,7 @@ from mpc.sql.execute import counts
 from mpc.sql.local import LocalColumns
 from mpc.sql.products import CELLS, Builder, cells_of, products_of
 from mpc.sql.render import local_select
-from mpc.sql.sets import AnswerSet
+from mpc.sql.sets import AnswerSet, alike
 from mpc.sql.types import Expr, GroupKey, Plan
 from party.errors import InternalError, UsageError
 from party.request import Request
@@ -45,11 +45,11 @@ _HINT = "ask within fewer different conditions, group by fewer keys, or begin a 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answer sets to compare. The numbers of the quantities |A|, |A'| and |A AND A'|; of which keys of the probe
-    each is grouped by."""
+    """Two answer sets. Numbers of quantities: the rows of each; the rows in which they are compared, of each and of
+    both. first_keys, second_keys: of which keys of the probe each is grouped by."""
 
-    first: int
-    second: int
+    shown: tuple[int, int]
+    compared: tuple[int, int]
     both: int
     first_keys: frozenset[int]
     second_keys: frozenset[int]
@@ -75,16 +75,20 @@ def probes(plan: Plan, earlier: Sequence[Plan]) -> tuple[Probe, ...]:
         return ()
     made: dict[tuple[Key, ...], _Making] = {}
     for first, second, other in _pairs(plan, earlier):
-        both = first.rows * second.rows
-        keys = _joined(plan, other)
-        if both.terms and not (first.place[0] == second.place[0] and _same_keys(plan, other)):
-            made.setdefault(tuple(map(_key, keys)), _Making(plan, keys)).add(first, second, both, other)
+        compared = first.compared(second, frozenset(plan.to) & frozenset(other.to))
+        if compared is None or (alike(compared[0]) == alike(compared[1]) and _same_keys(plan, other)):
+            continue
+        both = compared[0] * compared[1]
+        if both.terms:
+            keys = _joined(plan, other)
+            making = made.setdefault(tuple(map(_key, keys)), _Making(plan, keys))
+            making.add((first, second), compared, both, other)
     found = tuple(making.probe() for making in made.values())
     products = sum(products_of(probe.plan.calls, probe.plan.keys, plan.rows)[1] for probe in found)
-    compared = sum(len(probe.pairs) * _cells(probe.plan.keys) for probe in found)
-    if products > PRODUCTS or compared > COMPARED:
+    cells = sum(len(probe.pairs) * _cells(probe.plan.keys) for probe in found)
+    if products > PRODUCTS or cells > COMPARED:
         raise UsageError(
-            f"comparing this statement with what was answered before takes {products:,} products and {compared:,}"
+            f"comparing this statement with what was answered before takes {products:,} products and {cells:,}"
             f" comparisons, at most {PRODUCTS:,} and {COMPARED:,} are allowed",
             hint=_HINT,
         )
@@ -96,20 +100,19 @@ def _pairs(plan: Plan, earlier: Sequence[Plan]) -> Iterator[tuple[AnswerSet, Ans
     known = [_known(one, plan, earlier) for one in plan.sets]
     for place, first in enumerate(plan.sets):
         for other_place, second in enumerate(plan.sets[:place]):
-            if not (known[place] and known[other_place]) and first.near(second, True):
+            if not (known[place] and known[other_place]):
                 yield first, second, plan
     seen: set[tuple[object, ...]] = set()
     for other in earlier:
         if not set(other.to) & set(plan.to):
             continue
-        alike = _same_keys(plan, other)
         for second in other.sets:
             mark = (second, frozenset(map(_key, other.keys)))
             if mark in seen:
                 continue
             seen.add(mark)
             for first, before in zip(plan.sets, known, strict=True):
-                if not before and first.near(second, alike):
+                if not before:
                     yield first, second, other
 
 
@@ -168,13 +171,17 @@ class _Making:
                 hint=_HINT,
             )
 
-    def add(self, first: AnswerSet, second: AnswerSet, both: Poly, other: Plan) -> None:
-        """One more pair: `first` of the new statement, `second` of the other."""
-        a, b, ab = (self.builder.quantity("a number of rows", p, 0, 1) for p in (first.rows, second.rows, both))
+    def add(self, sets: tuple[AnswerSet, AnswerSet], compared: tuple[Poly, Poly], both: Poly, other: Plan) -> None:
+        """One more pair: the first of the new statement, the second of the other."""
         keys = list(map(_key, self.keys))
         mine, theirs = (frozenset(keys.index(_key(key)) for key in plan.keys) for plan in (self.base, other))
-        self.pairs.append(Pair(a, b, ab, mine, theirs))
+        shown = self._count(sets[0].rows), self._count(sets[1].rows)
+        places = self._count(compared[0]), self._count(compared[1])
+        self.pairs.append(Pair(shown, places, self._count(both), mine, theirs))
         self.others.append(other)
+
+    def _count(self, rows: Poly) -> int:
+        return self.builder.quantity("a number of rows", rows, 0, 1)
 
     def probe(self) -> Probe:
         """The finished probe."""
@@ -223,16 +230,16 @@ def differ_by_few(
     if not found:
         raise InternalError("there is nothing to compare")
     least, rows = found[0].plan.min_rows, found[0].plan.rows
-    columns_of_cells: list[list[Words]] = [[], [], []]
+    cells: list[list[Words]] = [[], [], []]
     for probe, ours in zip(found, columns, strict=True):
         quantities, sizes = counts(probe.plan, ours, engine, alignment)
         for pair in probe.pairs:
-            first = _spread(quantities[pair.first], probe.plan, sizes, pair.first_keys)
-            second = _spread(quantities[pair.second], probe.plan, sizes, pair.second_keys)
-            both = quantities[pair.both]
-            for place, words in enumerate((first, second, first + second - both - both)):
-                columns_of_cells[place].append(words)
-    first, second, apart = (np.concatenate(words) for words in columns_of_cells)
+            sides = (pair.first_keys, pair.second_keys)
+            shown = [_spread(quantities[n], probe.plan, sizes, k) for n, k in zip(pair.shown, sides, strict=True)]
+            a, b = (_spread(quantities[n], probe.plan, sizes, k) for n, k in zip(pair.compared, sides, strict=True))
+            for place, words in enumerate((*shown, a + b - quantities[pair.both] - quantities[pair.both])):
+                cells[place].append(words)
+    first, second, apart = (np.concatenate(words) for words in cells)
     bits = max(2 * rows, least).bit_length() + 2
     thresholds = np.array([[least], [least], [1], [least]], dtype=np.uint64)
     values = np.stack([first, second, apart, apart])

@@ -7,16 +7,17 @@ each an answer set of its own, and only the number of rows is over all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mpc.sql.algebra import Poly, truth
+from mpc.sql.algebra import ONE, Poly, number, truth
 from mpc.sql.products import Builder
-from mpc.sql.types import Aggregate, Expr, Query, columns_of
+from mpc.sql.types import Aggregate, Expr, Query, columns_of, never_null
 
-__all__ = ["AnswerSet", "sets_of"]
+__all__ = ["AnswerSet", "alike", "sets_of"]
 
+Columns = frozenset[tuple[str, str]]  # party and column
 Places = Sequence[tuple[int, Sequence[int]]]
 
 _PLAIN = frozenset({"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "coalesce"})
@@ -26,30 +27,37 @@ _PLAIN = frozenset({"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "
 class AnswerSet:
     """The rows that enter one number, in every cell of a statement's groups.
 
-    rows: 1 where a row enters. chosen: the same without the validity of plain columns, None where conditions inside an
-    expression choose rows as well. counted: their number is told. columns: sums over these columns are told.
+    rows: 1 where a row enters. valid: the part of it that says that plain columns are not NULL; None where conditions
+    inside an expression choose rows, or COUNT(x) does. missing: these columns. counted: the number of rows is told.
+    columns: sums over these columns are told.
     """
 
     rows: Poly
-    chosen: Poly | None
+    valid: Poly | None
+    missing: Columns
     counted: bool
-    columns: frozenset[tuple[str, str]]
+    columns: Columns
 
     @cached_property
     def place(self) -> tuple[object, object]:
         """The set, whatever is told of it and in whatever order its terms were found."""
-        return frozenset(self.rows.terms), None if self.chosen is None else frozenset(self.chosen.terms)
+        return alike(self.rows), None if self.valid is None else alike(self.valid)
 
-    def near(self, other: AnswerSet, grouped_alike: bool) -> bool:
-        """Whether it must be known that this set and the other differ by no row or by enough of them.
+    def compared(self, other: AnswerSet, receivers: frozenset[str]) -> tuple[Poly, Poly] | None:
+        """What must differ by no row or by enough of them; None where nothing of one kind is told of both sets.
 
-        They need not where they tell nothing of one kind, and where only missing values of plain columns make the
-        difference while no column is summed over both: how many values are missing is no condition of anybody's.
+        Missing values of plain columns are no condition, so both are taken where all columns have values. But a party
+        knows where its own are missing: sums of the other's columns must not differ by these rows alone.
         """
         if not (self.counted and other.counted) and not (self.columns and other.columns):
-            return False
-        same = self.chosen is not None and other.chosen is not None and self.place[1] == other.place[1]
-        return not (same and grouped_alike) or bool(self.columns & other.columns)
+            return None
+        if self.valid is None or other.valid is None:
+            return self.rows, other.rows
+        summed, lacking = self.columns & other.columns, self.missing ^ other.missing
+        for receiver in receivers:
+            if any(owner != receiver for owner, _ in summed) and any(owner == receiver for owner, _ in lacking):
+                return self.rows, other.rows
+        return self.rows * other.valid, other.rows * self.valid
 
     def within(self, other: AnswerSet) -> bool:
         """Whether the other is the same set, of which at least as much is told."""
@@ -57,26 +65,39 @@ class AnswerSet:
         return self.place == other.place and told
 
 
+def alike(poly: Poly) -> object:
+    """Equal for polynomials that are, in whatever order their terms were found."""
+    return frozenset(poly.terms)
+
+
 def sets_of(
     query: Query, weight: Poly, places: Places, builder: Builder, parties: tuple[str, str]
 ) -> tuple[AnswerSet, ...]:
     """The answer sets of a statement, each once. places: of each aggregate the openings of its count and its sums."""
     polys = builder.polys()
-    found: list[AnswerSet] = [AnswerSet(weight, weight, True, frozenset())] if query.groups else []
+    none: Columns = frozenset()
+    found: list[AnswerSet] = [AnswerSet(weight, ONE, none, True, none)] if query.groups else []
     for aggregate, (count, sums) in zip(query.aggregates, places, strict=True):
         opened = builder.opened[count]
+        rows, function = polys[opened.quantity], aggregate.function
         chosen = weight
         if aggregate.condition is not None:
             chosen = chosen * truth(aggregate.condition, parties)[0]
-        plain = all(_plain(arg) for arg in aggregate.args)
-        whole = AnswerSet(polys[opened.quantity], chosen if plain else None, True, frozenset())
+        summed = none if function == "count" else _summed(aggregate)
         gates = {gate for place in (count, *sums) for gate in builder.opened[place].gates} - {opened.quantity}
-        columns = frozenset() if aggregate.function == "count" else _summed(aggregate)
+        if alike(rows) == alike(chosen):
+            whole = AnswerSet(rows, ONE, none, True, summed)
+        elif function != "count" and all(_plain(arg) for arg in aggregate.args):
+            valid = ONE
+            for arg in aggregate.args:
+                valid = valid * number(arg, parties)[1]
+            whole = AnswerSet(rows, valid, _nullable(aggregate), True, summed)
+        else:
+            whole = AnswerSet(rows, None, none, True, summed)
         if gates:
             told = any(_constants(arg) for arg in aggregate.args)
-            found += [AnswerSet(polys[gate], None, told, columns) for gate in sorted(gates)]
-        else:
-            whole = replace(whole, columns=columns)
+            found += [AnswerSet(polys[gate], None, none, told, summed) for gate in sorted(gates)]
+            whole = replace(whole, columns=none)
         found.append(whole)
     return _merged(found)
 
@@ -89,7 +110,19 @@ def _merged(found: Sequence[AnswerSet]) -> tuple[AnswerSet, ...]:
     return tuple(known.values())
 
 
-def _summed(aggregate: Aggregate) -> frozenset[tuple[str, str]]:
+def _nullable(aggregate: Aggregate) -> Columns:
+    """The columns whose missing values keep a row out."""
+    return frozenset(column for arg in aggregate.args for column in _columns(arg) if not never_null(arg))
+
+
+def _columns(expr: Expr) -> Iterator[tuple[str, str]]:
+    if expr.op == "column" and expr.owner is not None and not never_null(expr):
+        yield expr.owner, str(expr.value)
+    for arg in expr.args:
+        yield from _columns(arg)
+
+
+def _summed(aggregate: Aggregate) -> Columns:
     used = {item for arg in aggregate.args for item in columns_of(arg, "aggregate")}
     return frozenset((owner, column) for owner, column, use in used if use == "aggregate")
 

@@ -107,13 +107,40 @@ def test_structure_saves_what_cannot_be_near() -> None:
     assert answered(count + "b.defaulted", count + "t.prepaid") == [0, 1]
     assert answered(count + "b.defaulted", count + "t.prepaid", least=1) == [0, 0]
     assert answered(f"SELECT COUNT(*) AS n, AVG(b.income) AS a, SUM(t.minutes) AS s {JOIN}") == [0]
-    assert answered(f"SELECT AVG(b.income) AS a, CORR(b.income, t.minutes) AS c {JOIN}") == [1]
+    assert answered(f"SELECT COUNT(*) AS n, COUNT(b.income) AS i {JOIN}") == [1]
     assert answered(f"SELECT COUNT(*) AS n, COUNT(*) FILTER (WHERE b.defaulted) AS d {JOIN}") == [1]
     assert answered(f"SELECT SUM(CASE WHEN b.defaulted THEN b.income ELSE 0 END) AS s, COUNT(*) AS n {JOIN}") == [0]
     assert answered(f"SELECT SUM(CASE WHEN b.defaulted THEN 1 ELSE 0 END) AS s, COUNT(*) AS n {JOIN}") == [1]
     assert answered(f"SELECT SUM(CASE WHEN b.defaulted THEN b.income ELSE 0 END) AS s, SUM(b.income) AS i {JOIN}") == [
         1
     ]
+
+
+def test_a_receiver_s_own_missing_values_are_a_condition_for_the_other_side_s_sums() -> None:
+    """It knows which they are: SUM(t.minutes), less the sum over the rows where its own income is there."""
+    own, other = "AVG(b.income) AS a", "AVG(t.minutes) AS a"
+    both = "CORR(b.income, t.minutes) AS c"
+    for said, to, compared in ((own, "bank", 0), (other, "bank", 1), (own, "telco", 1), (other, "telco", 0)):
+        assert answered(f"SELECT {said}, {both} {JOIN}", to=(to,)) == [compared], (said, to)
+    bank, telco = tables(100, 5)
+    place = bank.column_names.index("income")
+    bank = bank.set_column(place, "income", pa.array([None] + [7] * 99, pa.int64()))
+    session = Session(Pair.ideal(), bank, telco, 20)
+    assert session.ask(f"SELECT {other}, {both} {JOIN}") is None
+    assert session.ask(f"SELECT {own}, {both} {JOIN}") is not None
+
+
+def test_missing_values_hide_no_condition_that_is_another() -> None:
+    """North by plan, and region and plan: the same rows said in two ways, whatever values are missing in them."""
+    bank, telco = tables(120, 7)
+    first = f"SELECT t.prepaid, COUNT(*) AS n, SUM(b.income) AS s {JOIN} WHERE b.region = 'north' GROUP BY t.prepaid"
+    second = f"SELECT b.region, t.prepaid, SUM(b.income * t.late) AS s {JOIN} GROUP BY b.region, t.prepaid"
+    near = first.replace("= 'north'", "= 'north' AND b.age > 35")
+    for statements, refused in (((first, second), False), ((second, first), False), ((first, near), True)):
+        session = Session(Pair.ideal(), bank, telco, 10)
+        assert session.ask(statements[0]) is not None
+        assert (session.ask(statements[1]) is None) is refused, statements
+        assert session.probed
 
 
 def test_a_total_is_compared_with_the_cells_of_its_groups() -> None:
