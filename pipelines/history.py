@@ -106,7 +106,7 @@ def admit(live: Live, item: Analysis, plans: Sequence[sql.Plan], alignment: byte
         found += sql.probes(plan, earlier)
         earlier.append(plan)
     if found:
-        what = f"query.{item.name}.history"
+        what = f"query.{plans[0].name}.history"
         if sql.differ_by_few(live.engine, what, found, [local(probe.plan) for probe in found], alignment):
             raise _refused(live, item)
     _add(live, before, entry, f"analyse-{item.name}")
@@ -161,7 +161,9 @@ def _planned(live: Live, before: Answered, entry: Mapping[str, Any], plan: sql.P
 
 
 @lru_cache(maxsize=4 * ENTRIES)
-def _plan_again(content: bytes, facts: tuple[str, ...], parties: tuple[str, str], rows: int, min_rows: int) -> sql.Plan:
+def _plan_again(
+    content: bytes, facts: tuple[str, ...], parties: tuple[str, str], rows: int, min_rows: int
+) -> tuple[sql.Plan, ...]:
     entry = json.loads(content)
     first, second = (decode_catalogue(text.encode(), party) for text, party in zip(facts, parties, strict=True))
     unmatched = None

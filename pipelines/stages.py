@@ -133,11 +133,11 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
         chosen = []
         for plan, fewer in zip(sql.plans(item.sql, context), inner, strict=True):
             alike = plan.keep is not None or live.job.align.keep is None
-            chosen.append((plan, rows) if alike else (fewer, matched))  # an inner join over an alignment that holds more
+            chosen.append(
+                (plan, rows) if alike else (fewer, matched)
+            )  # an inner join over an alignment that holds more
         _admit(live, item, [plan for plan, _ in chosen], chosen[0][1])
-        found = [
-            sql.execute(plan, _local(live, plan, of), live.engine, _aligned(live).digest) for plan, of in chosen
-        ]
+        found = [sql.execute(plan, _local(live, plan, of), live.engine, _aligned(live).digest) for plan, of in chosen]
         result = sql.joined(found)
         if result is None:
             return None

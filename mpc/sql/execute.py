@@ -63,7 +63,7 @@ def counts(
     """
     try:
         run = _Run(plan, columns, engine, alignment)
-        return [limbs[0] for limbs in run._limbs()], run.sizes
+        return [limbs[0] for limbs in run.joint.limbs()], run.sizes
     except BaseException:
         engine.uploads.clear()
         raise

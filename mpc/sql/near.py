@@ -163,7 +163,7 @@ class _Making:
     others: list[Plan] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.builder = Builder(self.base.rows, self.keys)
+        self.builder = Builder(self.base.rows, self.keys, self.base.parties)
         if _cells(self.keys) > CELLS:
             raise UsageError(
                 f"the groups of this statement and of an earlier one make {_cells(self.keys)} cells together, at most"

@@ -13,7 +13,8 @@ from functools import cached_property
 
 from mpc.sql.algebra import ONE, Poly, number, truth
 from mpc.sql.products import Builder
-from mpc.sql.types import Aggregate, Expr, Query, columns_of, never_null
+from mpc.sql.types import Aggregate, Expr, Query, never_null
+from mpc.sql.uses import columns_of
 
 __all__ = ["AnswerSet", "alike", "sets_of"]
 
@@ -84,7 +85,8 @@ def sets_of(
         if aggregate.condition is not None:
             chosen = chosen * truth(aggregate.condition, parties)[0]
         summed = none if function == "count" else _summed(aggregate)
-        gates = {gate for place in (count, *sums) for gate in builder.opened[place].gates} - {opened.quantity}
+        told = [builder.opened[place] if place >= 0 else builder.picks[-1 - place] for place in (count, *sums)]
+        gates = {gate for one in told for gate in one.gates} - {opened.quantity}
         if alike(rows) == alike(chosen):
             whole = AnswerSet(rows, ONE, none, True, summed)
         elif function != "count" and all(_plain(arg) for arg in aggregate.args):
@@ -95,8 +97,8 @@ def sets_of(
         else:
             whole = AnswerSet(rows, None, none, True, summed)
         if gates:
-            told = any(_constants(arg) for arg in aggregate.args)
-            found += [AnswerSet(polys[gate], None, none, told, summed) for gate in sorted(gates)]
+            counted = any(_constants(arg) for arg in aggregate.args)
+            found += [AnswerSet(polys[gate], None, none, counted, summed) for gate in sorted(gates)]
             whole = replace(whole, columns=none)
         found.append(whole)
     return _merged(found)
@@ -112,19 +114,23 @@ def _merged(found: Sequence[AnswerSet]) -> tuple[AnswerSet, ...]:
 
 def _nullable(aggregate: Aggregate) -> Columns:
     """The columns whose missing values keep a row out."""
-    return frozenset(column for arg in aggregate.args for column in _columns(arg) if not never_null(arg))
+    return frozenset(column for arg in aggregate.args for column in _missing(arg))
 
 
-def _columns(expr: Expr) -> Iterator[tuple[str, str]]:
+def _missing(expr: Expr) -> Iterator[tuple[str, str]]:
     if expr.op == "column" and expr.owner is not None and not never_null(expr):
         yield expr.owner, str(expr.value)
     for arg in expr.args:
-        yield from _columns(arg)
+        yield from _missing(arg)
 
 
 def _summed(aggregate: Aggregate) -> Columns:
     used = {item for arg in aggregate.args for item in columns_of(arg, "aggregate")}
-    return frozenset((owner, column) for owner, column, use in used if use == "aggregate")
+    return frozenset(
+        (owner, column if table is None else f"{table}.{column}")
+        for owner, table, column, use in used
+        if use in ("aggregate", "rank")
+    )
 
 
 def _plain(expr: Expr) -> bool:
