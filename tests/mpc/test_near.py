@@ -116,6 +116,12 @@ def test_structure_saves_what_cannot_be_near() -> None:
     ]
 
 
+def test_order_statistics_and_distinct_values_are_numbers_like_others() -> None:
+    for what in ("MEDIAN(t.minutes)", "MIN(t.late)", "COUNT(DISTINCT t.late)", "REGR_SLOPE(b.income, t.late)"):
+        sql = f"SELECT {what} AS m {JOIN} WHERE b.age > {{}}"
+        assert answered(sql.format(30), sql.format(30), sql.format(31)) == [0, 0, 1], what
+
+
 def test_a_receiver_s_own_missing_values_are_a_condition_for_the_other_side_s_sums() -> None:
     """It knows which they are: SUM(t.minutes), less the sum over the rows where its own income is there."""
     own, other = "AVG(b.income) AS a", "AVG(t.minutes) AS a"

@@ -139,6 +139,14 @@ analyse:
     assert any(what.startswith("query.mean.") for what in disclosed(pair, "telco"))
 
 
+def test_the_selects_of_a_union_are_compared_with_one_another(pair: TwoHomes) -> None:
+    (answer,) = pair.ask(f"{ALL} UNION ALL {MANY_LESS}")
+    assert [row["n"] for row in answer["rows"]] == [100, 39]
+    with pytest.raises(TallyError, match="differ by fewer than"):
+        pair.ask(f"{MANY_LESS} UNION ALL {MANY_LESS} AND b.balance > 62")
+    assert len(kept(pair, "bank")[0]["entries"]) == 1
+
+
 def test_another_run_at_the_same_time_is_not_overlooked(pair: TwoHomes, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.ask(ALL)
     real, other = history._add, {"entry": {"sql": "other"}, "pending": None}
