@@ -35,6 +35,11 @@ ENTRIES = 1000  # of one alignment
 _KEPT_SECONDS = 366 * 86400  # an alignment is not used that long
 
 LocalStep = Callable[[sql.Plan], sql.LocalColumns]
+_REMEDY = (
+    "ask with conditions that move at least min_rows rows, or none; beside sums of the other side's columns leave rows"
+    " out where a column of yours IS NULL"
+)
+
 Entries = dict[str, dict[str, Any]]  # digest -> {"entry": ..., "pending": [run, unit] or None}
 
 
@@ -119,7 +124,7 @@ def _refused(live: Live, item: Analysis) -> PolicyRefused:
         f" same statement, differ by fewer than min_rows ({least}): the difference would show them"
     )
     live.ledger.append("refused", run=live.state.run, peer=live.peer, by="history", reasons=reason)
-    return PolicyRefused(reason, party=live.us, hint="ask with conditions that move at least min_rows rows, or none")
+    return PolicyRefused(reason, party=live.us, hint=_REMEDY)
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------
