@@ -187,7 +187,7 @@ def request(job: Job, catalogues: Catalogues) -> Request:
 def queries(job: Job, party: str) -> int:
     """How many queries this job takes from a party's budget: its answers, a model, scores."""
     scored = job.score is not None and job.score.receiver == party
-    return sum(party in item.to for item in job.analyse) + (job.train is not None) + scored
+    return sum(item.answers for item in job.analyse if party in item.to) + (job.train is not None) + scored
 
 
 def _learners(job: Job) -> str:

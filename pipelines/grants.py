@@ -70,7 +70,7 @@ def _named(job: Job, party: str) -> frozenset[str]:
     for item in job.analyse:
         if item.sql is not None:
             found |= columns_named(item.sql, party)
-        listed = [name.partition(".") for _, names in item.statistics for name in names]
+        listed = [name.partition(".") for _, wanted in item.statistics for name in wanted.names]
         found |= {column for owner, _, column in listed if owner == party}
     if job.train is not None:
         owner, _, label = job.train.label.partition(".")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mpc import sql, statistics
+from mpc.statistics.wanted import Wanted
 from party.canonical import canonical
 from party.catalogue_wire import decode_catalogue, encode_catalogue
 from party.errors import InternalError, PeerError, PolicyRefused, TallyError, UsageError
@@ -134,7 +135,7 @@ def _entry(live: Live, item: Analysis, plans: Sequence[sql.Plan]) -> dict[str, A
     catalogues = {catalogue.party: _text_digest(encode_catalogue(catalogue)) for catalogue in live.catalogues}
     return {
         "sql": item.sql,
-        "statistics": [[kind, list(names)] for kind, names in item.statistics],
+        "statistics": [wanted.canonical(kind) for kind, wanted in item.statistics],
         "to": sorted(item.to),
         "tables": dict(live.job.align.tables),
         "keep": live.job.align.keep,
@@ -177,7 +178,8 @@ def _plan_again(
     context = sql.Context("earlier", (first, second), tuple(entry["to"]), rows, min_rows, unmatched)
     if entry["sql"] is not None:
         return sql.plans(entry["sql"], context)
-    return (statistics.plan(dict(entry["statistics"]), entry["tables"], context).plan,)
+    wanted = dict(Wanted.from_canonical(*one) for one in entry["statistics"])
+    return statistics.plan(wanted, entry["tables"], context).plans
 
 
 def _text_digest(content: bytes) -> str:

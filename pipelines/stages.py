@@ -133,9 +133,8 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
         chosen = []
         for plan, fewer in zip(sql.plans(item.sql, context), inner, strict=True):
             alike = plan.keep is not None or live.job.align.keep is None
-            chosen.append(
-                (plan, rows) if alike else (fewer, matched)
-            )  # an inner join over an alignment that holds more
+            # an inner join over an alignment that holds more
+            chosen.append((plan, rows) if alike else (fewer, matched))
         _admit(live, item, [plan for plan, _ in chosen], chosen[0][1])
         found = [sql.execute(plan, _local(live, plan, of), live.engine, _aligned(live).digest) for plan, of in chosen]
         result = sql.joined(found)
@@ -147,7 +146,7 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
             "suppressed_groups": result.suppressed_groups,
         }
     wanted = statistics.plan(dict(item.statistics), dict(live.job.align.tables), context)
-    _admit(live, item, wanted.plans, rows)
+    _admit(live, item, list(wanted.plans), rows)
     digest = _aligned(live).digest
     values = statistics.execute(wanted, lambda plan: _local(live, plan, rows), live.engine, digest)
     return None if values is None else {"statistics": values}

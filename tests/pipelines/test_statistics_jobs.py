@@ -155,6 +155,13 @@ def test_rows_kept_without_a_match_have_no_value_of_the_others_columns(world: Wo
         world.run(job.replace("t_test", "auc"), new=True)
 
 
+def test_each_statistic_of_a_column_takes_one_query_of_the_budget(ran: Any, world: World) -> None:
+    run = ran[1]["run"]
+    taken = {side: [e["queries"] for e in world.events(side, "debit") if e["run"] == run] for side in TABLES}
+    # moments 1, woe 2, auc 1, t_test 2, ks 1, stability 1, chi_squared 1, histogram 1
+    assert taken == {"bank": [10], "telco": [10]}
+
+
 def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World) -> None:
     world.set()
     path = world.homes["bank"] / "job.yaml"
