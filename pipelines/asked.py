@@ -30,8 +30,8 @@ __all__ = [
     "row_bound",
     "short_side",
     "sizes",
+    "steps",
     "train_spec",
-    "work",
 ]
 
 Catalogues = tuple[Catalogue, Catalogue]
@@ -97,9 +97,14 @@ def sizes(job: Job, catalogues: Catalogues) -> dict[str, int]:
     return {party: table.rows for party, table in _tables(job, catalogues).items()}
 
 
-def work(job: Job, item: Analysis, catalogues: Catalogues, rows: int) -> list[sql.Work]:
-    """What each joint query of one item of `analyse` comes to in lattice products."""
-    return [sql.work_of(plan) for plan in _plans(job, item, catalogues, rows)]
+def steps(job: Job, catalogues: Catalogues) -> list[tuple[str, sql.Step]]:
+    """The steps of each joint query of `analyse` with its name, as they follow one another over one connection."""
+    rows, held = row_bound(job, catalogues), sql.Held()
+    found = []
+    for item in job.analyse:
+        for plan in _plans(job, item, catalogues, rows):
+            found += [(plan.name, step) for step in sql.steps_of(plan, held=held)]
+    return found
 
 
 def train_spec(job: Job) -> vfl.TrainSpec:

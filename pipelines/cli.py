@@ -178,9 +178,9 @@ def plan(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what will run, what each party learns, what is missing; runs nothing."""
-    from pipelines import verbs_run
+    from pipelines import verbs_plan
 
-    show(verbs_run.plan(_home, job, offline), as_json, verbs_run.plan_text)
+    show(verbs_plan.plan(_home, job, offline), as_json, verbs_plan.plan_text)
 
 
 @app.command()

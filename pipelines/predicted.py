@@ -7,22 +7,26 @@ a large table from a slow disk, and what else runs on the machine, are not in th
 
 from __future__ import annotations
 
+from typing import Any
+
 import psi
 import vfl
+from mpc.sql import Step
 from party.catalogue import Catalogue
 from pipelines import asked
 from pipelines.calibration import REFERENCE, Calibration
 from pipelines.job import Job
 
-__all__ = ["predict"]
+__all__ = ["predict", "steps"]
 
 _ALIGN_SECONDS = 0.2
 _KEY_SECONDS = 1e-5  # reading, normalising, sorting a key, beside its two multiplications
 _ALIGN_ROUNDS = 8
 _UPLOAD_TRANSFORMS = 30  # one block of 8192 values encrypted, sent, expanded
 _PRODUCT_TRANSFORMS = 25  # one block multiplied and added
-_QUERY_SECONDS = 0.3  # planning, reading the aligned columns, comparisons
-_QUERY_ROUNDS = 60  # the comparisons' most of all
+_ANSWER_TRANSFORMS = 10  # one answer masked, sent, decrypted
+_CALL_SECONDS = 5e-4  # one protocol on few shares
+_ITEM_SECONDS = 0.1  # planning, reading the aligned columns
 _TRAIN_PASSES = 36  # what the formula of `vfl.plan` expects of the most it may take
 _TRAIN_ROUNDS = 16  # of one pass
 _TRAIN_TRANSFERS = 0.25  # the part of a pass's computing that is transfers, not transforms
@@ -45,11 +49,9 @@ def predict(
     found: Predicted = {"align": {"seconds": computing + _line(speed, sent, tried * _ALIGN_ROUNDS), "bytes": sent}}
     rows = asked.row_bound(job, catalogues)
     if job.analyse:
-        works = [work for item in job.analyse for work in asked.work(job, item, catalogues, rows)]
-        transforms = sum(_UPLOAD_TRANSFORMS * w.uploaded + _PRODUCT_TRANSFORMS * w.multiplied for w in works)
-        moved = sum(work.bytes for work in works)
-        computing = transforms * speed.transform + _QUERY_SECONDS * len(works)
-        found["analyse"] = {"seconds": computing + _line(speed, moved, _QUERY_ROUNDS * len(works)), "bytes": moved}
+        listed = steps(job, catalogues, speed)
+        seconds = sum(step["seconds"] for step in listed) + _ITEM_SECONDS * len(job.analyse)
+        found["analyse"] = {"seconds": seconds, "bytes": sum(step["bytes"] for step in listed)}
     if job.train is not None:
         plan = vfl.plan(asked.train_spec(job), rows, job.score.receiver if job.score else None)
         slower = (1 - _TRAIN_TRANSFERS) * speed.transform / REFERENCE.transform
@@ -58,6 +60,28 @@ def predict(
         line = _line(speed, passes * plan.bytes_each_pass, passes * _TRAIN_ROUNDS)
         found["train"] = {"seconds": plan.seconds * slower + line, "bytes": plan.passes * plan.bytes_each_pass}
     return found
+
+
+def steps(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE) -> list[dict[str, Any]]:
+    """Each step of each joint query: query, step, who, rounds, bytes both ways, seconds."""
+    return [
+        {
+            "query": name,
+            "step": step.name,
+            "who": step.who,
+            "rounds": step.rounds,
+            "bytes": step.bytes,
+            "seconds": _step_seconds(step, speed),
+        }
+        for name, step in asked.steps(job, catalogues)
+    ]
+
+
+def _step_seconds(step: Step, speed: Calibration) -> float:
+    transforms = _UPLOAD_TRANSFORMS * step.uploaded + _PRODUCT_TRANSFORMS * step.multiplied
+    transforms += _ANSWER_TRANSFORMS * step.answers
+    computing = transforms * speed.transform + step.transfers / speed.transfers + step.calls * _CALL_SECONDS
+    return computing + _line(speed, step.bytes, step.rounds)
 
 
 def _line(speed: Calibration, moved: int, rounds: int) -> float:

@@ -1,4 +1,4 @@
-"""The verbs about jobs and runs: plan, run, query, runs, show, report, cancel."""
+"""The verbs about runs: run, query, runs, show, report, cancel."""
 
 from __future__ import annotations
 
@@ -16,88 +16,11 @@ from pipelines.job import Align, Analysis, Job
 from pipelines.lean import load_meanwhile
 from pipelines.progress import Progress, progress_text
 from pipelines.runs import RunState, find_resumable, list_runs, new_run_id
+from pipelines.verbs_plan import explain, explain_text, explained
 
-__all__ = ["cancel", "plan", "query", "query_stdin", "report", "run", "runs", "show"]
+__all__ = ["cancel", "query", "query_stdin", "report", "run", "runs", "show"]
 
 _OF_A_RUN = ("pipelines.execute", "duckdb")  # a query needs them once the peer has answered
-
-
-def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
-    """`tally plan`: what would happen; nothing runs and nothing is decided."""
-    from party.policy import decide
-    from pipelines import asked, calibration, grants, prepared
-    from pipelines.link import dial
-    from pipelines.predicted import predict
-    from pipelines.spec import read_job
-    from pipelines.tables import catalogue, kept_catalogue, whole_table
-
-    home = Home.open(path)
-    job = read_job(file, home.party.name)
-    peer = job.other(home.party.name)
-    if offline:
-        known = {home.party.name: catalogue(home, peer), peer: kept_catalogue(home, peer)}
-    else:
-        with dial(home, peer) as link:
-            link.close()
-        known = {home.party.name: link.ours, peer: link.theirs}
-    whole = whole_table(home, peer, dict(job.align.tables)[home.party.name])
-    known[home.party.name] = grants.with_all_of(known[home.party.name], whole)
-    shown_by = known[job.parties[0]], known[job.parties[1]]
-    catalogues = grants.with_stand_ins(job, shown_by, peer)
-    request = asked.request(job, catalogues)
-    speed = calibration.known(home, peer)
-    shown = known[home.party.name].table(dict(job.align.tables)[home.party.name])
-    ahead = asked.short_side(job, catalogues) == peer and shown is not None and prepared.ready(home, peer, shown)
-    explained = asked.explain(job, catalogues)
-    if ahead:
-        explained.append("align: our list lies ready, made ahead")
-    ours = decide(home.policy.towards(peer), home.party.name, peer, request)
-    lacking = {party: grants.missing(request, known[party]) for party in job.parties}
-    theirs = sorted(f"{name} needs `{word}`" for name, words in lacking[peer].items() for word in words)
-    if catalogues != shown_by:
-        explained.append(f"what {peer} does not show is planned as a guess: plan again when it is granted")
-    return {
-        "job": job.name,
-        "peer": peer,
-        "stages": [name for name in ("align", "analyse", "train", "score") if getattr(job, name)],
-        "explain": explained,
-        "predicted": predict(job, catalogues, speed, ahead=ahead),
-        "calibrated": {"machine": speed.since, "link": speed.link_since},
-        "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
-        "missing": {home.party.name: list(ours), peer: theirs},
-        "patch": grants.patches(lacking, shown_by),
-    }
-
-
-def plan_text(result: dict[str, Any]) -> str:
-    """The plan for people."""
-    lines = [f"{result['job']} with {result['peer']}: {', '.join(result['stages'])}"]
-    lines += [f"  {line}" for line in result["explain"]]
-    for stage, cost in result["predicted"].items():
-        lines.append(f"predicted: {stage} about {_seconds(cost['seconds'])}, {cost['bytes'] / 1e6:.1f} MB")
-    lines += _since(result["calibrated"], result["peer"])
-    for party, missing in result["missing"].items():
-        lines += [f"missing at {party}: {line}" for line in missing]
-    for party, patch in result["patch"].items():
-        if patch:
-            lines += ["", f"# policy.yaml of {party}", *patch]
-    return "\n".join(lines)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def _since(calibrated: dict[str, str | None], peer: str) -> list[str]:
-    """Where the predicted seconds come from."""
-    names = {"machine": "our kernels' speed", "link": f"the link to {peer}"}
-    lines = [f"predicted with {names[part]} as measured {when}" for part, when in calibrated.items() if when]
-    missing = [names[part] for part, when in calibrated.items() if not when]
-    if missing:
-        lines.append(
-            f"predicted with another machine's figures for {' and '.join(missing)}: `tally check {peer}` measures"
-        )
-    return lines
 
 
 def run(path: Path, file: Path, direct: bool, new: bool) -> dict[str, Any]:
@@ -156,9 +79,10 @@ def result_text(result: dict[str, Any]) -> str:
 
 
 def query_job(home: Home, peer: str, sql: str) -> Job:
-    """A job that asks one statement; what it aligns, and whose rows it keeps, are read off the statement."""
+    """A job that asks one statement; what it aligns, and whose rows it keeps, are read off it, under EXPLAIN too."""
     from mpc.sql import tables_of
 
+    sql = explained(sql) or sql
     found = tables_of(sql)
     us = home.party.name
     if set(found.tables) != {us, peer}:
@@ -173,9 +97,12 @@ def query_job(home: Home, peer: str, sql: str) -> Job:
 
 
 def ask(link: Any, sql: str, realign: bool) -> dict[str, Any]:
-    """One statement over an open link."""
+    """One statement over an open link; of EXPLAIN SELECT, what it would do."""
     from pipelines import execute
 
+    inner = explained(sql)
+    if inner is not None:
+        return explain(link, inner)
     job = query_job(link.home, link.peer, sql)
     before = (link.channel.counters.sent, link.channel.counters.received)
     result = execute.run_job(link, job, Progress(quiet=not sys.stderr.isatty()), new=True, realign=realign)
@@ -247,6 +174,8 @@ def query_text(result: dict[str, Any]) -> str:
     """A query's rows for people."""
     from pipelines.results import hidden_text, table_text
 
+    if "explain" in result:
+        return explain_text(result)
     lines = [table_text(result["columns"], result["rows"])]
     if result["suppressed_groups"]:
         lines.append(hidden_text(result["suppressed_groups"]))

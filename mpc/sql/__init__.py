@@ -1,12 +1,12 @@
 """Joint SQL: plan a statement from public inputs, run it on shares."""
 
+from mpc.sql.cost import Held, Step, steps_of
 from mpc.sql.execute import execute
 from mpc.sql.local import LocalColumn, LocalColumns
 from mpc.sql.lookups import Reads, Unique, reads_of
 from mpc.sql.near import Probe, differ_by_few, probes
 from mpc.sql.places import StatementError
 from mpc.sql.plan import build, plan
-from mpc.sql.products import Work, work_of
 from mpc.sql.render import TABLE, further_name, repeated_select
 from mpc.sql.result import Result
 from mpc.sql.sources import Tables, tables_of
@@ -16,6 +16,7 @@ from mpc.sql.union import joined, plans
 __all__ = [
     "TABLE",
     "Context",
+    "Held",
     "LocalColumn",
     "LocalColumns",
     "Plan",
@@ -23,9 +24,9 @@ __all__ = [
     "Reads",
     "Result",
     "StatementError",
+    "Step",
     "Tables",
     "Unique",
-    "Work",
     "build",
     "differ_by_few",
     "execute",
@@ -36,6 +37,6 @@ __all__ = [
     "probes",
     "reads_of",
     "repeated_select",
+    "steps_of",
     "tables_of",
-    "work_of",
 ]

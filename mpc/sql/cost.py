@@ -1,15 +1,16 @@
 """What a plan will move and compute, step by step, before anything runs: for `tally plan` and EXPLAIN.
 
 The steps are those of `mpc.sql.execute`, counted by the same rules; sizes of groups that only a run knows are taken as
-`ASSUMED_GROUPS`, labels of groups as 16 bytes each. Bytes are those of a first statement over a connection without its
-keys and base transfers, which `setup_bytes` counts; columns that are held from earlier statements cost nothing.
+`ASSUMED_GROUPS`, labels of groups as 16 bytes each. Columns that earlier statements
+have left at the other side cost nothing (`Held`); the guard of the history is not counted.
 """
 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from mpc.cost import Meter, setup_bytes
@@ -18,10 +19,12 @@ from mpc.linear import limb_count
 from mpc.linear_cost import key_bytes, predict_inner, predict_upload
 from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
+from mpc.sql.joint import meaning_of
 from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
+from mpc.uploads import BLOCKS
 
-__all__ = ["Step", "steps_of"]
+__all__ = ["Held", "Step", "steps_of"]
 
 Terms = tuple[tuple[int, int, int], ...]
 
@@ -45,14 +48,37 @@ class Step:
     calls: int = 0
 
 
-def steps_of(plan: Plan, sizes: tuple[int, int] | None = None) -> tuple[Step, ...]:
-    """The steps of a plan in order; those that cost nothing are left out. sizes: groups of each owner, where known."""
-    return tuple(_Count(plan, sizes).steps())
+@dataclass
+class Held:
+    """What is there already when further statements follow over one connection and alignment: keys, base transfers,
+    columns by what they are made of, as many blocks as `mpc.uploads` keeps."""
+
+    keys: set[int] = field(default_factory=set)
+    transfers: bool = False
+    columns: OrderedDict[tuple[object, ...], int] = field(default_factory=OrderedDict)
+
+    def has(self, column: tuple[object, ...], blocks: int) -> bool:
+        """Whether a column is there; from now on it is."""
+        there = column in self.columns
+        self.columns[column] = blocks
+        self.columns.move_to_end(column)
+        while sum(self.columns.values()) > BLOCKS:
+            self.columns.popitem(last=False)
+        return there
+
+
+def steps_of(plan: Plan, sizes: tuple[int, int] | None = None, held: Held | None = None) -> tuple[Step, ...]:
+    """The steps of a plan in order; those that cost nothing are left out.
+
+    sizes: groups of each owner, where they are known. held: of earlier statements; this one's is added to it.
+    """
+    return tuple(_Count(plan, sizes, Held() if held is None else held).steps())
 
 
 class _Count:
-    def __init__(self, plan: Plan, sizes: tuple[int, int] | None) -> None:
+    def __init__(self, plan: Plan, sizes: tuple[int, int] | None, held: Held) -> None:
         self.plan = plan
+        self.held = held
         self.meter = Meter()
         self.known = (cells_of(plan.keys, 0), cells_of(plan.keys, 1))
         self.sizes = sizes or (groups_of(plan.keys, 0), groups_of(plan.keys, 1))
@@ -68,7 +94,7 @@ class _Count:
         yield from self._step("sizes of groups", "both", self._sizes)
         yield from self._step("comparisons of both parties' columns", "both", self._tests)
         for owner in (0, 1):
-            count = len(self._columns(owner)) * self.sizes[owner]
+            count = self._new(owner) * self.sizes[owner]
             name = f"{count} encrypted column{'s' * (count > 1)}"
             yield from self._step(name, plan.parties[owner], partial(self._upload, owner, count))
         for call in plan.calls:
@@ -102,10 +128,14 @@ class _Count:
         """Keys of those who upload, and base transfers, once a connection."""
         plan = self.plan
         for owner in (0, 1) if plan.rows else ():
-            if not self._columns(owner):
+            if owner in self.held.keys or not self._columns(owner):
                 continue
+            self.held.keys.add(owner)
             self.meter.sent[owner] += key_bytes(NARROW)
+        if self.held.transfers:
+            return
         if plan.tests or plan.picks or plan.distincts or self._decided or (plan.min_rows > 1 and plan.opened):
+            self.held.transfers = True
             self.meter.swap(setup_bytes() // 4, setup_bytes() // 4)
             self.meter.swap(setup_bytes() // 4, setup_bytes() // 4)
 
@@ -136,6 +166,14 @@ class _Count:
     def _knows(self, owner: int, term: tuple[int, int, int]) -> bool:
         """Whether an owner's side of a product is more than a 1."""
         return bool(self.plan.features[owner][term[1 + owner]].factors) or self.known[owner] != 1
+
+    def _new(self, owner: int) -> int:
+        """How many features an owner uploads that are not held."""
+        count = 0
+        for number in sorted(self._columns(owner)):
+            meaning = meaning_of(self.plan, owner, number, self.sizes[owner])
+            count += meaning is None or not self.held.has(meaning, self.sizes[owner] * self.height)
+        return count
 
     def _upload(self, owner: int, count: int) -> None:
         if not self.plan.rows or not count:

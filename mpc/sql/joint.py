@@ -20,7 +20,7 @@ from mpc.sql.local import Groups, LocalColumns, column_length, compared, feature
 from mpc.sql.products import BLOCK, cells_of
 from mpc.sql.types import Plan
 
-__all__ = ["Joint"]
+__all__ = ["Joint", "meaning_of"]
 
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -221,13 +221,10 @@ class Joint:
     def _column_name(self, owner: int, number: int) -> bytes | None:
         """Alignment, rows and all that the values of a feature are made of, but for the table, as 32 bytes; None for
         what is random anew each time."""
-        plan, one = self.plan, self.plan.features[owner][number]
-        if any(op == "j" for op, _ in one.factors):
+        meaning = meaning_of(self.plan, owner, number, self.sizes[owner])
+        if meaning is None:
             return None
-        factors = [(op, plan.sources[owner][place].expr, plan.sources[owner][place].use) for op, place in one.factors]
-        keys = [key.expr for key in plan.keys if key.owner == owner]
-        meaning = (plan.tables, owner, self.rows, self.sizes[owner], factors, one.shift, one.width, keys)
-        return hashlib.sha256(_COLUMN + (self.alignment or b"") + repr(meaning).encode()).digest()
+        return hashlib.sha256(_COLUMN + (self.alignment or b"") + repr((self.rows, meaning)).encode()).digest()
 
     def _local(self, pair: tuple[int, int]) -> Words:
         """Our share of a product that one owner knows alone: its sums, or 0."""
@@ -242,6 +239,17 @@ class Joint:
         else:
             np.add.at(sums, self.groups.places, values)
         return sums.reshape(self.sizes)
+
+
+def meaning_of(plan: Plan, owner: int, number: int, size: int) -> tuple[object, ...] | None:
+    """All that the values of an uploaded feature are made of, but for the rows and the table; None for what is random
+    anew each time. size: groups of its owner."""
+    one = plan.features[owner][number]
+    if any(op == "j" for op, _ in one.factors):
+        return None
+    factors = [(op, plan.sources[owner][place].expr, plan.sources[owner][place].use) for op, place in one.factors]
+    keys = [key.expr for key in plan.keys if key.owner == owner]
+    return plan.tables, owner, size, tuple(factors), one.shift, one.width, tuple(keys)
 
 
 def _one_hot(values: Ints, places: Ints, start: int, stop: int) -> Ints:

@@ -26,7 +26,6 @@ from mpc.sql.types import (
     GroupKey,
     Opened,
     Pick,
-    Plan,
     Quantity,
     Source,
     Test,
@@ -40,13 +39,11 @@ __all__ = [
     "CELLS",
     "RANGE_HINT",
     "Builder",
-    "Work",
     "cells_of",
     "check_held",
     "groups_of",
     "overflow",
     "products_of",
-    "work_of",
 ]
 
 CELLS = 4096  # most group cells of one statement
@@ -321,22 +318,6 @@ def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) 
     uploads = sum(len(block) * groups[owner] * height for owner, block in uploaded)
     pairs = [len(call.uploaded) * len(call.rows) * limb_count(call.bits) for call in calls]
     return uploads, sum(pairs) * groups[0] * groups[1]
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a plan's products come to: blocks of 8192 values uploaded, blocks multiplied, bytes both ways."""
-
-    uploaded: int
-    multiplied: int
-    bytes: int
-
-
-def work_of(plan: Plan) -> Work:
-    """For predictions: the lattice products of a plan."""
-    uploads, answers = products_of(plan.calls, plan.keys, plan.rows)
-    multiplied = answers * -(-plan.rows // BLOCK)
-    return Work(uploads, multiplied, uploads * UPLOAD_BYTES + answers * ANSWER_BYTES)
 
 
 def _most(side: Side) -> int:

@@ -17,7 +17,7 @@ from pipelines import calibration
 from pipelines.calibration import REFERENCE
 from pipelines.link import Command, Link, Probe
 from pipelines.predicted import predict
-from pipelines.verbs_run import plan_text
+from pipelines.verbs_plan import plan_text
 from tests.mpc.sqlkit import catalogues
 from tests.pipelines.test_job_bytes import JOB
 from tests.support import run_pair
@@ -127,7 +127,7 @@ def test_a_damaged_file_is_as_none(home: Home, content: bytes) -> None:
     [
         ({"multiplications": REFERENCE.multiplications / 100}, {"align"}),
         ({"transform": REFERENCE.transform * 100}, {"analyse", "train"}),
-        ({"transfers": REFERENCE.transfers / 100}, {"train"}),
+        ({"transfers": REFERENCE.transfers / 100}, {"analyse", "train"}),
         ({"bandwidth": REFERENCE.bandwidth / 100}, {"align", "analyse", "train"}),
         ({"round_trip": 0.1}, {"align", "analyse", "train"}),
     ],
@@ -146,6 +146,9 @@ def test_a_plan_says_since_when_its_figures_are_known() -> None:
         "peer": "telco",
         "stages": ["align"],
         "explain": [],
+        "steps": [
+            {"query": "q", "step": "1 product", "who": "telco", "rounds": 1, "bytes": 81_962, "seconds": 0.25},
+        ],
         "predicted": {"align": {"seconds": 1.25, "bytes": 1_000_000}},
         "calibrated": {"machine": "2026-01-02T03:04:05+00:00", "link": None},
         "missing": {},
@@ -154,3 +157,4 @@ def test_a_plan_says_since_when_its_figures_are_known() -> None:
     text = plan_text(result)
     assert "align about 1.2 s, 1.0 MB" in text and "as measured 2026-01-02T03:04:05" in text
     assert "`tally check telco`" in text
+    assert any("1 product" in line and "81,962" in line and "0.250" in line for line in text.splitlines())

@@ -10,7 +10,7 @@ import pytest
 from party.errors import UsageError
 from party.home import Home
 from party.yamlfile import parse
-from pipelines import verbs_run
+from pipelines import verbs_plan
 from pipelines.tables import catalogue, keep_catalogue
 from tests.pipelines.two_homes import TABLES, TwoHomes
 
@@ -58,7 +58,7 @@ def planned(pair: TwoHomes, job: str = JOB) -> dict[str, Any]:
     keep_catalogue(Home.open(pair.homes["bank"]), catalogue(Home.open(pair.homes["telco"]), "bank"))
     path = pair.homes["bank"] / "job.yaml"
     path.write_text(job)
-    return verbs_run.plan(pair.homes["bank"], path, True)
+    return verbs_plan.plan(pair.homes["bank"], path, True)
 
 
 def columns(patch: list[str], peer: str) -> list[str]:
@@ -97,7 +97,7 @@ def test_what_is_granted_already_stays_in_the_line(pair: TwoHomes) -> None:
 
 
 def test_the_text_has_the_patch_of_each_side_under_its_name(pair: TwoHomes) -> None:
-    text = verbs_run.plan_text(planned(pair))
+    text = verbs_plan.plan_text(planned(pair))
     assert "\n# policy.yaml of bank\npeers:\n  telco:\n    columns:\n      customers.balance: [aggregate]" in text
     assert (
         "\n# policy.yaml of telco\npeers:\n  bank:\n    columns:\n      subscribers.minutes: [filter, aggregate]"

@@ -13,7 +13,7 @@ import pytest
 
 from party.errors import FileError, PeerRefused, PolicyRefused, UsageError
 from party.home import Home
-from pipelines import report, results, verbs_run
+from pipelines import report, results, verbs_plan
 from pipelines.runs import RunState
 from tests.pipelines.two_homes import TABLES, TwoHomes
 
@@ -226,7 +226,7 @@ def test_the_plan_says_which_form_is_taken_and_what_it_costs(world: World) -> No
         path.write_text(job())
         with world.linked():
             pass
-        plan = verbs_run.plan(world.homes["bank"], path, offline=True)
+        plan = verbs_plan.plan(world.homes["bank"], path, offline=True)
         assert any("unbalanced" in line for line in plan["explain"]) == (len(telco) > 80)
         bytes_of[len(telco)] = plan["predicted"]["align"]["bytes"]
         run = world.run(job(), new=True)

@@ -369,17 +369,17 @@ def test_an_unchanged_table_is_not_read_again_for_its_digest(make: Any, monkeypa
 
 
 def test_the_plan_of_the_long_side_knows_that_its_list_lies_ready(make: Any) -> None:
-    from pipelines import verbs_run
+    from pipelines import verbs_plan
 
     pair = make("bank")
     path = pair.homes["bank"] / "job.yaml"
     path.write_text(JOB)
     with pair.linked():
         pass
-    before = verbs_run.plan(pair.homes["bank"], path, offline=True)
+    before = verbs_plan.plan(pair.homes["bank"], path, offline=True)
     assert any("`tally prepare telco customers`" in line for line in before["explain"])
     prepare(pair, "bank")
-    after = verbs_run.plan(pair.homes["bank"], path, offline=True)
+    after = verbs_plan.plan(pair.homes["bank"], path, offline=True)
     assert any("lies ready" in line for line in after["explain"])
     assert after["predicted"]["align"]["seconds"] < before["predicted"]["align"]["seconds"]
     assert after["predicted"]["align"]["bytes"] == before["predicted"]["align"]["bytes"]

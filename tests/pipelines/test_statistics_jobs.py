@@ -13,7 +13,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from party.errors import FileError, PeerRefused, PolicyRefused
-from pipelines import results, verbs_run
+from pipelines import results, verbs_plan
 from pipelines.facade import RunResult
 from tests.pipelines.two_homes import TABLES, TwoHomes
 
@@ -168,7 +168,7 @@ def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World
     path.write_text(HEAD + STATISTICS)
     with world.linked():
         pass
-    plan = verbs_run.plan(world.homes["bank"], path, offline=True)
+    plan = verbs_plan.plan(world.homes["bank"], path, offline=True)
     told = "\n".join(plan["explain"])
     assert "(to bank and telco): auc of telco.minutes by bank.bad: rows, and the sum of the ranks" in told
     assert "histogram of bank.age: the rows of each of 3 bins, cut at 30, 50.5" in told
