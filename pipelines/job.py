@@ -19,6 +19,7 @@ from party.files import DUPLICATES
 
 __all__ = ["Align", "Analysis", "Job", "Score", "Train"]
 
+_ANSWERS = 1000  # of one job: planning each takes a few milliseconds
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+")
 
@@ -212,6 +213,8 @@ class Job:
             yield "align.learns", reason, "set learns: both"
         if (self.analyse or self.train) and self.align.learns != "both":
             yield "align.learns", "analyse and train need `learns: both`", "set learns: both, or only align"
+        if sum(item.answers for item in self.analyse) > _ANSWERS:
+            yield "analyse", f"asks for more than {_ANSWERS} answers", "make two jobs of it"
         names = [item.name for item in self.analyse]
         for item in self.analyse:
             place = f"analyse.{item.name}"

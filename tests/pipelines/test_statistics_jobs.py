@@ -201,6 +201,16 @@ WRONG = {
 }
 
 
+def test_a_job_of_too_many_answers_is_refused(world: World) -> None:
+    wanted = (
+        f"{{t_test: {{columns: [{', '.join(f'bank.c{i}' for i in range(64))}], by: telco.recent}}, mean: [bank.age]}}"
+    )
+    items = "".join(f"  - {{name: i{i}, statistics: {wanted}}}\n" for i in range(16))
+    with pytest.raises(FileError, match="more than 1000 answers") as caught:
+        world.run(f"{HEAD}analyse:\n{items}", new=True)
+    assert caught.value.exit_code == 2
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_job_that_makes_no_sense_is_refused_with_file_and_line(case: str, world: World) -> None:
     with pytest.raises(FileError) as caught:
