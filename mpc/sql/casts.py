@@ -1,4 +1,8 @@
-"""CAST and TRY_CAST of one party's columns: exact, or an error of the run where a value does not convert."""
+"""CAST and TRY_CAST of one party's columns.
+
+CAST is allowed where it cannot fail. A conversion that may fail would end the run, which the peer sees: by a cast of
+its choice it could ask of a single row. So that is TRY_CAST, NULL where a value does not convert.
+"""
 
 from __future__ import annotations
 
@@ -21,47 +25,52 @@ _NAMES = {
 }
 _HINT = (
     "casts: to an integer type, DECIMAL(p,s), DOUBLE, VARCHAR, DATE, TIMESTAMP or BOOLEAN, between types that convert;"
-    " TRY_CAST of texts"
+    " TRY_CAST where a value may not"
 )
+_MAY_FAIL = "a value may not convert, and that would end the run: write TRY_CAST, which gives NULL there"
 
 
 def cast(a: Expr, node: exp.Expression) -> Expr:
-    """CAST(a AS ...); TRY_CAST is of texts, the only ones that may fail row by row."""
-    to, tried = node.args["to"], isinstance(node, exp.TryCast)
+    """CAST(a AS ...), or TRY_CAST."""
+    found = _cast(a, node)
+    if found.op in ("trycast", "tryunits", "within") and found is not a and not isinstance(node, exp.TryCast):
+        raise refuse(node, hint=_MAY_FAIL)
+    return found
+
+
+def _cast(a: Expr, node: exp.Expression) -> Expr:
+    to = node.args["to"]
     target = to.this
-    if tried and a.kind != "string":
-        raise refuse(node, hint="TRY_CAST of a text; CAST of other types")
-    op = "trycast" if tried else "cast"
     if target in _INTEGERS:
-        return _integer(a, node, op)
+        return _integer(a, node)
     if target == exp.DType.DECIMAL:
-        return _decimal(a, node, tried)
+        return _decimal(a, node)
     if target == exp.DType.DOUBLE and a.kind in ("integer", "decimal", "float"):
         return a if a.kind == "float" else Expr("float", "float", (a,), "CAST")
-    if target == exp.DType.DOUBLE and a.kind == "string":
-        return Expr(op, "float", (a,), "DOUBLE")
     if target == exp.DType.TEXT and a.kind in ("string", "integer", "bool", "date"):
         return a if a.kind == "string" else Expr("cast", "string", (a,), "VARCHAR")
     if target == exp.DType.DATE and a.kind in ("date", "timestamp"):
         return a if a.kind == "date" else Expr("to_date", "date", (a,))
-    if target == exp.DType.DATE and a.kind == "string":
-        return Expr(op, "date", (a,), "DATE")
     if target in TIMESTAMPS and a.kind in ("date", "timestamp"):
         return timestamp_of(a)
-    if target in TIMESTAMPS and a.kind == "string":
-        return Expr(op, "timestamp", (a,), "TIMESTAMP")
     if target == exp.DType.BOOLEAN and a.kind == "bool":
         return a
     if target == exp.DType.BOOLEAN and a.kind == "integer":
         return Expr("<>", "bool", (a, numbers.literal("0")), low=0, high=1)
+    if a.kind == "string" and target == exp.DType.DOUBLE:
+        return Expr("trycast", "float", (a,), "DOUBLE")
+    if a.kind == "string" and target == exp.DType.DATE:
+        return Expr("trycast", "date", (a,), "DATE")
+    if a.kind == "string" and target in TIMESTAMPS:
+        return Expr("trycast", "timestamp", (a,), "TIMESTAMP")
     raise refuse(node, hint=_HINT)
 
 
-def _integer(a: Expr, node: exp.Expression, op: str) -> Expr:
+def _integer(a: Expr, node: exp.Expression) -> Expr:
     target = node.args["to"].this
     low, high = -(2 ** _INTEGERS[target]), 2 ** _INTEGERS[target] - 1
     if a.kind in ("string", "float"):
-        return Expr(op, "integer", (a,), _NAMES[target], low=low, high=high)
+        return Expr("trycast", "integer", (a,), _NAMES[target], low=low, high=high)
     if a.kind in ("integer", "bool"):
         return _within(numbers.as_number(a), low, high)
     if a.kind == "decimal":
@@ -69,7 +78,7 @@ def _integer(a: Expr, node: exp.Expression, op: str) -> Expr:
     raise refuse(node, hint=_HINT)
 
 
-def _decimal(a: Expr, node: exp.Expression, tried: bool) -> Expr:
+def _decimal(a: Expr, node: exp.Expression) -> Expr:
     sizes = [part.this for part in node.args["to"].expressions]
     if len(sizes) != 2 or not all(isinstance(size, exp.Literal) and str(size.this).isdecimal() for size in sizes):
         raise refuse(node, hint="DECIMAL(p,s)")
@@ -80,7 +89,7 @@ def _decimal(a: Expr, node: exp.Expression, tried: bool) -> Expr:
     if a.kind in ("string", "float"):
         if precision + scale + 1 > 38:
             raise refuse(node, hint="DECIMAL(p,s) with p + s at most 37")
-        return Expr("tryunits" if tried else "units", "decimal", (a,), scale=scale, low=low, high=high)
+        return Expr("tryunits", "decimal", (a,), scale=scale, low=low, high=high)
     if a.kind in ("integer", "bool", "decimal"):
         number = numbers.as_number(a)
         moved = numbers.rescale(number, scale) if number.scale <= scale else _rounded(number, scale)
@@ -97,7 +106,7 @@ def _rounded(a: Expr, scale: int) -> Expr:
 
 
 def _within(a: Expr, low: int, high: int) -> Expr:
-    """The same number, with an error of the run where it lies outside; nothing where it cannot."""
+    """The same number, NULL where it lies outside of its type; as it is where it cannot."""
     if a.low is not None and a.high is not None and low <= a.low and a.high <= high:
         return a
     if a.kind == "integer" and (low, high) == (-(2**63), 2**63 - 1) and a.op == "column":

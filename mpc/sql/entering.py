@@ -20,11 +20,11 @@ from mpc.sql.lookups import looked
 from mpc.sql.types import Expr, owners
 from party.errors import UsageError
 
-__all__ = ["WAYS", "pair_ways", "ways"]
+__all__ = ["WAYS", "check_value", "pair_ways", "ways"]
 
 WAYS = 64  # more ways than this are refused
 Way = tuple[Expr, ...]  # conditions that all hold
-_THRESHOLDS = ("//", "%", "round", "floor", "ceil", "length")
+_THRESHOLDS = ("//", "%", "round", "floor", "ceil", "length", "date_diff", "trycast", "tryunits")
 _ALWAYS: tuple[Way, ...] = ((),)
 
 
@@ -56,6 +56,29 @@ def ways(expr: Expr) -> tuple[Way, ...]:
         zero = Expr("literal", expr.kind, value=0, scale=expr.scale, low=0, high=0)
         return _both(inner or _ALWAYS, ((_bool("<>", expr, zero),),))
     return inner
+
+
+def check_value(expr: Expr) -> None:
+    """Refuse numbers made of computed texts or floats: they could be 1 for one row alone, and no arm would tell."""
+    if expr.op in ("column", "literal", "scalar") or expr.kind == "bool":
+        return
+    if expr.kind in ("string", "float") or (expr.op == "call" and expr.kind == "integer"):
+        raise UsageError(
+            f"a number made of a computed {'float' if expr.kind == 'float' else 'text'} is aggregated",
+            hint="use it in a condition; of floats, TRY_CAST(column AS DECIMAL(p,s)) can be aggregated",
+        )
+    if expr.op == "looked":
+        check_value(expr.args[1])
+        return
+    if expr.op == "length":
+        text = expr.args[0]
+        while text.op in ("lower", "upper", "trim", "substring"):
+            text = text.args[0]
+        check_value(text)
+        return
+    for place, arg in enumerate(expr.args):
+        if expr.op != "case" or place % 2 or place == len(expr.args) - 1:
+            check_value(arg)
 
 
 def pair_ways(x: Expr, y: Expr) -> tuple[Way, ...]:

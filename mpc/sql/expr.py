@@ -34,7 +34,13 @@ class Expr:
         """How large its text would be, in nodes: a short statement may repeat one part of it exponentially often."""
         if self.op == "column":
             return 1  # what is declared of it is not written
-        times = 3 if self.op in ("round", "floor", "ceil", "within") else 1  # as `render` writes them
+        times = (
+            3
+            if self.op in ("round", "floor", "ceil")
+            else 2
+            if self.op in ("within", "days", "interval", "trycast")
+            else 1
+        )  # as `render` writes them
         return 1 + times * sum(arg.size for arg in self.args)
 
     @cached_property
@@ -50,7 +56,7 @@ COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 NULL_IF_AN_ARGUMENT_IS = frozenset(
     {"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "like", "ilike"}
     | {*COMPARISONS, "and", "or", "not", "less", "equal", "day", "microsecond", "digest"}
-    | {"call", "||", "cast", "units", "within", "interval", "days", "date_diff"}
+    | {"call", "||", "cast", "date_diff"}
 )
 
 

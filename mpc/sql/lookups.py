@@ -31,6 +31,7 @@ __all__ = [
 TRUE = Expr("literal", "bool", value=True, low=0, high=1)
 _STRICT = (NULL_IF_AN_ARGUMENT_IS - {"and", "or"}) | {
     "lower", "upper", "trim", "length", "substring", "extract", "date_trunc", "to_date", "float", "trycast", "tryunits",
+    "within", "interval", "days",
 }  # fmt: skip
 
 
@@ -107,11 +108,13 @@ def _all(exprs: Iterable[Expr]) -> Iterator[tuple[Expr, str | None]]:
 
 @dataclass(frozen=True)
 class Unique:
-    """Keys that must not occur twice, NULL apart, in the rows of a table under a condition."""
+    """Columns whose values must not occur twice together, NULL apart, in a whole table.
+
+    Of the whole table and of no condition: else the statement could choose rows whose doubling ends the run.
+    """
 
     table: str
     keys: tuple[Expr, ...]
-    condition: Expr
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -145,12 +148,12 @@ def reads(exprs: Iterable[Expr], aligned: str) -> Reads:
         elif expr.op in ("looked", "matched"):
             row = expr.args[0]
             there.setdefault(str(row.value), set())
-            unique.add(Unique(str(row.value), row.args[1::2], row.args[0]))
+            unique.add(Unique(str(row.value), row.args[1::2]))
         elif expr.op in ("scalar", "member"):
             there.setdefault(str(expr.args[0].value), set())
             if expr.op == "member":
                 whole = table or aligned
                 there.setdefault(whole, set()).add(str(expr.args[3].value))
-                unique.add(Unique(whole, (expr.args[3],), TRUE))
+                unique.add(Unique(whole, (expr.args[3],)))
     tables = {table: tuple(sorted(there[table])) for table in sorted(there)}
     return Reads(tuple(sorted(here)), tables, tuple(sorted(unique, key=repr)))

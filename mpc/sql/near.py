@@ -27,8 +27,8 @@ from mpc.sql.algebra import Poly
 from mpc.sql.execute import counts
 from mpc.sql.local import LocalColumns
 from mpc.sql.products import CELLS, Builder, cells_of, products_of
-from mpc.sql.render import local_select
 from mpc.sql.sets import AnswerSet, alike
+from mpc.sql.step import local_select
 from mpc.sql.types import Expr, GroupKey, Plan
 from party.errors import InternalError, UsageError
 from party.request import Request

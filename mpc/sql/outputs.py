@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sqlglot import exp
 
 from mpc.sql import numbers
+from mpc.sql.entering import check_value
 from mpc.sql.places import locate, place_of, placed
 from mpc.sql.reading import aggregated, bare, name_of
 from mpc.sql.scope import refuse
@@ -340,6 +341,8 @@ class Answer:
         expr = self._bind(node)
         if function == "count":
             return expr
+        if function not in _ORDERED and expr.kind != "float":
+            check_value(expr)
         if function in _ORDERED and expr.kind not in ("float", "null"):
             return expr
         if expr.kind == "float":

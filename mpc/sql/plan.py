@@ -15,8 +15,8 @@ from mpc.sql.parse import parse
 from mpc.sql.places import at, located
 from mpc.sql.products import CELLS, Builder, cells_of, groups_of
 from mpc.sql.ranks import FUNCTIONS, check_answers, picks_of
-from mpc.sql.render import local_select
 from mpc.sql.sets import sets_of
+from mpc.sql.step import local_select
 from mpc.sql.types import (
     Aggregate,
     Call,

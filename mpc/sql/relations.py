@@ -155,6 +155,11 @@ class _Joining:
     def _pair(inner: Expr, outer: Expr, node: exp.Expression) -> tuple[Expr, Expr]:
         if owners(inner) != owners(outer):
             raise locate(UsageError("a table is joined with tables of its own party here", hint=HINT), node)
+        if inner.op != "column":
+            told = UsageError(
+                "a further table is joined on a computed column", hint="join on columns as its table has them"
+            )
+            raise locate(told, node)
         same = inner.kind == outer.kind and inner.scale == outer.scale
         if not same or inner.kind not in ("integer", "string", "date", "bool", "decimal"):
             told = UsageError(

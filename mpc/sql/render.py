@@ -1,4 +1,4 @@
-"""An owner's local step as SQL text, rendered from our own syntax tree; numbers as integers in units of 10**-scale.
+"""Expressions as SQL text, rendered from our own syntax tree; numbers as integers in units of 10**-scale.
 
 Arithmetic runs in BIGINT where the interval of a node is known to fit, in HUGEINT elsewhere; a value that does not fit
 its result column is an error of the evaluation, never a wrapped number.
@@ -7,38 +7,18 @@ its result column is an error of the evaluation, never a wrapped number.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
-from mpc.sql.lookups import TRUE, Unique
+from mpc.sql.lookups import TRUE
 from mpc.sql.ordered import ORDERED
-from mpc.sql.types import Expr, GroupKey, Source
+from mpc.sql.types import Expr
 from party.errors import UsageError
 
-__all__ = ["TABLE", "further_name", "local_select", "render", "repeated_select"]
+__all__ = ["constant", "from_text", "further_name", "quoted", "reach", "render"]
 
-TABLE = "aligned"  # the name under which the owner's aligned table is evaluated
 _INT64 = 2**63 - 1
 _HUGE = 2**120
-
-
-def local_select(sources: Sequence[Source], keys: Sequence[GroupKey]) -> str:
-    """The SELECT of one owner: one column a source, by name; the rows and their order stay as they are."""
-    by_expr = {key.expr: key for key in keys}
-    parts = []
-    for source in sources:
-        if source.use == "code":
-            text = _code(source.expr, by_expr[source.expr])
-        elif source.use == "label" and source.expr.kind in ("date", "timestamp"):
-            text = f"CAST({render(source.expr)} AS VARCHAR)"
-        elif source.use == "present":
-            text = f"CASE WHEN {render(source.expr)} IS NULL THEN NULL ELSE CAST(1 AS BIGINT) END"
-        elif source.expr.kind in ("bool", "integer", "decimal", "null"):
-            text = f"CAST({render(source.expr)} AS BIGINT)"
-        else:
-            text = render(source.expr)
-        parts.append(f"{text} AS {source.name}")
-    listed = ", ".join(parts) or "CAST(1 AS BIGINT) AS c0"
-    return f"SELECT {listed} FROM {_from(TABLE, [source.expr for source in sources])}"  # noqa: S608  # our own tree
 
 
 # --- further tables of the owner --------------------------------------------------------------------------------------
@@ -49,28 +29,22 @@ def further_name(table: str) -> str:
     return f"table {table}"
 
 
-def repeated_select(unique: Unique) -> str:
-    """One row where keys that must be unique are not, none else."""
-    keys = [f"k{place}" for place in range(len(unique.keys))]
-    listed = ", ".join(f"{render(key)} AS {name}" for key, name in zip(unique.keys, keys, strict=True))
-    rows = f"SELECT {listed} FROM {_rows(unique.table, [*unique.keys, unique.condition], unique.condition)}"  # noqa: S608
-    present = " AND ".join(f"{name} IS NOT NULL" for name in keys)
-    return f"SELECT 1 FROM ({rows}) WHERE {present} GROUP BY {', '.join(keys)} HAVING count(*) > 1 LIMIT 1"  # noqa: S608
-
-
 def _rows(table: str, exprs: Iterable[Expr], condition: Expr) -> str:
     """FROM and WHERE over a whole table."""
     where = "" if condition == TRUE else f" WHERE {render(condition)}"
-    return _from(_quoted(further_name(table)), exprs) + where
+    return from_text(quoted(further_name(table)), exprs) + where
 
 
-def _from(table: str, exprs: Iterable[Expr]) -> str:
+def from_text(table: str, exprs: Iterable[Expr]) -> str:
     """A table, and beside each of its rows those that the expressions look up."""
     found: dict[Expr, dict[Expr, None]] = {}
     for expr in exprs:
         _collect(expr, found)
     text = table
     for row, values in found.items():
+        if row.op == "scalar":
+            text += f" CROSS JOIN ({_number(row)}) AS {_label('s', row)}"
+            continue
         name, keys, here = _label("l", row), row.args[1::2], row.args[2::2]
         columns = [f"{render(key)} AS {name}_k{place}" for place, key in enumerate(keys)]
         columns += [f"{render(value)} AS {_label('v', value)}" for value in values]
@@ -91,7 +65,9 @@ def _collect(expr: Expr, found: dict[Expr, dict[Expr, None]]) -> None:
             values[expr.args[1]] = None
     elif expr.op == "member":
         _collect(expr.args[3], found)
-    elif expr.op not in ("column", "scalar"):
+    elif expr.op == "scalar":
+        found.setdefault(expr, {})
+    elif expr.op != "column":
         for arg in expr.args:
             _collect(arg, found)
 
@@ -111,6 +87,11 @@ def _matched(expr: Expr) -> str:
 
 
 def _scalar(expr: Expr) -> str:
+    name = _label("s", expr)
+    return f"{name}.{name}_v"
+
+
+def _number(expr: Expr) -> str:
     """A number of a whole table; NULL where too few rows enter it in one of its ways."""
     table, condition, value, least, *ways = expr.args
     if expr.value == "count":
@@ -123,7 +104,8 @@ def _scalar(expr: Expr) -> str:
             text = f"CAST({text} AS {'HUGEINT' if _wide(expr) else 'BIGINT'})"
     enough = " AND ".join(f"count(*) FILTER (WHERE {render(way)}) >= {int(least.value or 0)}" for way in ways)
     text = f"CASE WHEN {enough} THEN {text} END" if ways else text
-    return f"(SELECT {text} FROM {_rows(str(table.value), [condition, value, *ways], condition)})"  # noqa: S608
+    rows = _rows(str(table.value), [condition, value, *ways], condition)
+    return f"SELECT {text} AS {_label('s', expr)}_v FROM {rows}"  # noqa: S608
 
 
 def _member(expr: Expr) -> str:
@@ -132,19 +114,11 @@ def _member(expr: Expr) -> str:
     return f"({render(here)} IN (SELECT {render(column)} FROM {rows}))"  # noqa: S608
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _code(expr: Expr, key: GroupKey) -> str:
-    text = render(expr)
-    arms = [f"WHEN {text} IS NULL THEN NULL"]
-    for place, value in enumerate(key.domain or ()):
-        arms.append(f"WHEN {text} = {_constant(value)} THEN {place}")
-    return f"CAST(CASE {' '.join(arms)} ELSE -1 END AS BIGINT)"
-
-
-def _constant(value: str | int | bool | None) -> str:
+def constant(value: str | int | bool | None) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, bool):
@@ -161,18 +135,34 @@ def render(expr: Expr) -> str:
     return _OPS[expr.op](expr)
 
 
+@lru_cache(maxsize=4096)
+def reach(expr: Expr) -> int:
+    """The largest magnitude it can take: by declared ranges, else by what an integer column can hold."""
+    if expr.most is not None:
+        return expr.most
+    if expr.op == "column" or not expr.args:
+        return 2**63
+    reaches: list[int] = [reach(arg) for arg in expr.args]
+    if expr.op == "*":
+        return reaches[0] * reaches[1]
+    if expr.op == "scale":
+        return int(reaches[0] * 10 ** int(expr.value or 0))
+    return sum(reaches) if expr.op in "+-" else max(reaches)
+
+
 def _wide(expr: Expr) -> bool:
-    most = expr.most
-    if most is not None and most > _HUGE:
+    """Whether it needs more than 64 bits. More than 120 are refused: an overflow in one row would tell of that row."""
+    most = reach(expr)
+    if most > _HUGE:
         raise UsageError(
             f"a number of up to {most.bit_length()} bits would overflow",
             hint="declare a smaller range or precision of its columns in party.yaml",
         )
-    return most is None or most > _INT64
+    return most > _INT64
 
 
 def _column(expr: Expr) -> str:
-    name = _quoted(str(expr.value))
+    name = quoted(str(expr.value))
     if expr.kind == "integer":
         return f"CAST({name} AS BIGINT)"
     if expr.kind == "bool":
@@ -193,15 +183,15 @@ def _column(expr: Expr) -> str:
 
 def _literal(expr: Expr) -> str:
     if expr.kind == "date":
-        return f"DATE {_constant(expr.value)}"
+        return f"DATE {constant(expr.value)}"
     if expr.kind == "timestamp":
-        return f"TIMESTAMP {_constant(expr.value)}"
+        return f"TIMESTAMP {constant(expr.value)}"
     if expr.kind in ("integer", "decimal"):
         most = expr.most or 0
-        return f"CAST({_constant(expr.value)} AS {'HUGEINT' if most > _INT64 else 'BIGINT'})"
+        return f"CAST({constant(expr.value)} AS {'HUGEINT' if most > _INT64 else 'BIGINT'})"
     if expr.kind == "null":
         return "NULL"
-    return _constant(expr.value)
+    return constant(expr.value)
 
 
 def _operands(expr: Expr) -> tuple[str, ...]:
@@ -249,12 +239,14 @@ def _float(expr: Expr) -> str:
     args = [_as_float(arg) for arg in expr.args]
     if expr.value == "CAST":
         return args[0]
-    return f"({args[0]} {expr.value} {args[1]})" if str(expr.value) in "+-*/" else f"{expr.value}({', '.join(args)})"
+    if str(expr.value) in "+-*/":
+        return f"({args[0]} {expr.value} {args[1]})"
+    return f"TRY({expr.value}({', '.join(args)}))"  # sqrt(-1) is NULL: an error would tell of a row
 
 
 def _argument(expr: Expr) -> str:
     """An argument of a function; a constant takes the type that the function wants."""
-    return _constant(expr.value) if expr.op == "literal" and expr.kind == "integer" else render(expr)
+    return constant(expr.value) if expr.op == "literal" and expr.kind == "integer" else render(expr)
 
 
 def _as_kind(expr: Expr, text: str) -> str:
@@ -262,19 +254,27 @@ def _as_kind(expr: Expr, text: str) -> str:
 
 
 def _units(expr: Expr) -> str:
-    """A text or float as a decimal, in units."""
+    """A text or float as a decimal, in units; NULL where it does not convert."""
     precision = len(str(expr.high))
     power = f"CAST({10**expr.scale} AS DECIMAL({expr.scale + 1},0))"
-    name = "TRY_CAST" if expr.op == "tryunits" else "CAST"
-    exact = f"{name}({render(expr.args[0])} AS DECIMAL({precision},{expr.scale})) * {power}"
+    exact = f"TRY_CAST({render(expr.args[0])} AS DECIMAL({precision},{expr.scale})) * {power}"
     return f"CAST({exact} AS {'HUGEINT' if precision > 18 else 'BIGINT'})"
 
 
 def _within(expr: Expr) -> str:
-    """A number, or an error of the run where it lies outside of its type."""
-    a, wide = render(expr.args[0]), "HUGEINT" if _wide(expr) or _wide(expr.args[0]) else "BIGINT"
-    outside = f"{a} < {expr.low} OR {a} > {expr.high}"
-    return f"(CASE WHEN {outside} THEN CAST(error('a value does not convert') AS {wide}) ELSE CAST({a} AS {wide}) END)"
+    """A number, NULL outside of its bounds."""
+    a = render(expr.args[0])
+    return f"(CASE WHEN {a} BETWEEN {expr.low} AND {expr.high} THEN {a} END)"
+
+
+def _tried(expr: Expr) -> str:
+    text = f"TRY_CAST({render(expr.args[0])} AS {expr.value})"
+    return _moved(text) if expr.kind in ("date", "timestamp") else _as_kind(expr, text)
+
+
+def _moved(text: str) -> str:
+    """A computed date or timestamp; NULL outside of the years 1 to 9999."""
+    return f"(CASE WHEN TRY({text}) BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31' THEN TRY({text}) END)"
 
 
 def _join(word: str) -> Callable[[Expr], str]:
@@ -358,12 +358,11 @@ _OPS: dict[str, Callable[[Expr], str]] = {
     "||": _join("||"),
     "float": _float,
     "cast": lambda expr: _as_kind(expr, f"CAST({render(expr.args[0])} AS {expr.value})"),
-    "trycast": lambda expr: _as_kind(expr, f"TRY_CAST({render(expr.args[0])} AS {expr.value})"),
-    "units": _units,
+    "trycast": _tried,
     "tryunits": _units,
     "within": _within,
-    "interval": lambda expr: f"({render(expr.args[0])} + INTERVAL '{expr.value}')",
-    "days": lambda expr: f"({render(expr.args[0])} + CAST({render(expr.args[1])} AS INTEGER))",
+    "interval": lambda expr: _moved(f"{render(expr.args[0])} + INTERVAL '{expr.value}'"),
+    "days": lambda expr: _moved(f"{render(expr.args[0])} + CAST({render(expr.args[1])} AS INTEGER)"),
     "date_diff": lambda expr: f"date_diff('{expr.value}', {', '.join(render(arg) for arg in expr.args)})",
     "looked": _looked,
     "matched": _matched,

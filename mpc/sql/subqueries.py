@@ -14,7 +14,7 @@ from sqlglot import exp
 
 from mpc.sql import lookups, numbers
 from mpc.sql.bind import bind
-from mpc.sql.entering import ways
+from mpc.sql.entering import check_value, ways
 from mpc.sql.places import locate, placed
 from mpc.sql.reading import Named, bare, unwrapped
 from mpc.sql.relations import Derived, Setting
@@ -95,8 +95,10 @@ class Subqueries:
     def _check(function: str, value: Expr, node: exp.Expression, rows: Derived) -> None:
         if value is not lookups.TRUE and owners(value) != {rows.first.party}:
             raise locate(UsageError(f"{function.upper()} of a constant is not supported here", hint=_HINT), node)
-        if function in ("sum", "avg") and not (numbers.numeric(value) or value.kind == "float"):
-            raise locate(UsageError(f"{function.upper()} of a {value.kind}", hint="of numbers"), node)
+        if function in ("sum", "avg"):
+            if not (numbers.numeric(value) or value.kind == "float"):
+                raise locate(UsageError(f"{function.upper()} of a {value.kind}", hint="of numbers"), node)
+            check_value(value)
 
     @staticmethod
     def _entering(value: Expr) -> tuple[Expr, ...]:

@@ -23,6 +23,8 @@ def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple
         columns = {found[:3] for arg in expr.args for found in columns_of(arg, use, table)}
         yield from ((*column, word) for column in columns for word in own)
         return
+    if expr.op in ("within", "trycast", "tryunits") and use == "aggregate":
+        yield from (found for arg in expr.args for found in columns_of(arg, "filter", table))  # NULL where it fails
     if expr.op in ("looked", "matched"):
         found = expr.args[0]
         there = str(found.value)
