@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
@@ -152,7 +153,7 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
     return None if values is None else {"statistics": values}
 
 
-def _admit(live: Live, item: Analysis, plans: list[sql.Plan], rows: np.ndarray) -> None:
+def _admit(live: Live, item: Analysis, plans: Sequence[sql.Plan], rows: np.ndarray) -> None:
     """Ask the guard of the history, before anything of the answer leaves."""
     history.admit(live, item, plans, _aligned(live).digest, lambda probe: _local(live, probe, rows))
 

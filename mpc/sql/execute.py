@@ -31,7 +31,7 @@ from mpc.sql.together import shown_cells
 from mpc.sql.types import Plan
 from party.errors import InternalError, PeerError, UsageError
 
-__all__ = ["counts", "execute"]
+__all__ = ["execute"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.uint8]
@@ -49,21 +49,6 @@ def execute(plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes 
         raise InternalError("the plan and the engine disagree on who we are")
     try:
         return _Run(plan, columns, engine, alignment).result()
-    except BaseException:
-        engine.uploads.clear()
-        raise
-
-
-def counts(
-    plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes | None = None
-) -> tuple[list[Words], tuple[int, int]]:
-    """Our shares (cells,) of a plan's quantities of one limb, and the groups of each owner: steps 1 and 2 alone.
-
-    Nothing is opened; peer, rounds and errors as in `execute`.
-    """
-    try:
-        run = _Run(plan, columns, engine, alignment)
-        return [limbs[0] for limbs in run.joint.limbs()], run.sizes
     except BaseException:
         engine.uploads.clear()
         raise

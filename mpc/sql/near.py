@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,15 @@ from mpc.compare import at_least, logic_and, logic_not, negative, to_arithmetic
 from mpc.engine import Engine
 from mpc.opening import open_bits
 from mpc.sql.algebra import Poly
-from mpc.sql.execute import counts
-from mpc.sql.local import LocalColumns
-from mpc.sql.products import CELLS, Builder, cells_of, products_of
+from mpc.sql.joint import Joint
+from mpc.sql.labels import GroupCount
+from mpc.sql.local import Groups, LocalColumns, column_length, groups, padded
+from mpc.sql.ordered import ORDERED
+from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, products_of
 from mpc.sql.sets import AnswerSet, alike
 from mpc.sql.step import local_select
 from mpc.sql.types import Expr, GroupKey, Plan
-from party.errors import InternalError, UsageError
+from party.errors import InternalError, PeerError, UsageError
 from party.request import Request
 
 __all__ = ["COMPARED", "PRODUCTS", "Probe", "differ_by_few", "probes"]
@@ -44,22 +46,37 @@ _HINT = "ask within fewer different conditions, group by fewer keys, or begin a 
 
 
 @dataclass(frozen=True)
+class Dim:
+    """Some group keys of one owner that are numbered together: one of a declared domain, or all of a statement's."""
+
+    owner: int
+    keys: tuple[GroupKey, ...]
+
+    @property
+    def size(self) -> int | None:
+        """How many groups they make; None when that is known at the run only."""
+        return cells_of(self.keys, self.owner)
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two answer sets. Numbers of quantities: the rows of each; the rows in which they are compared, of each and of
-    both. first_keys, second_keys: of which keys of the probe each is grouped by."""
+    both. grouped: by which of the probe's dims each is grouped."""
 
     shown: tuple[int, int]
     compared: tuple[int, int]
     both: int
-    first_keys: frozenset[int]
-    second_keys: frozenset[int]
+    grouped: tuple[frozenset[Dim], frozenset[Dim]]
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Pairs whose groups together are the same, and the plan that counts them. It opens nothing."""
+    """Pairs whose groups together are the same, and the plan that counts them in the cells of these. It opens nothing.
+
+    dims: those of party 0 first; a cell's number has them as digits."""
 
     plan: Plan
+    dims: tuple[Dim, ...]
     pairs: tuple[Pair, ...]
 
 
@@ -73,19 +90,21 @@ def probes(plan: Plan, earlier: Sequence[Plan]) -> tuple[Probe, ...]:
     """
     if plan.min_rows <= 1 or plan.rows < plan.min_rows:
         return ()
-    made: dict[tuple[Key, ...], _Making] = {}
+    made: dict[tuple[Dim, ...], _Making] = {}
     for first, second, other in _pairs(plan, earlier):
         compared = first.compared(second, frozenset(plan.to) & frozenset(other.to))
         if compared is None or (alike(compared[0]) == alike(compared[1]) and _same_keys(plan, other)):
             continue
         both = compared[0] * compared[1]
         if both.terms:
-            keys = _joined(plan, other)
-            making = made.setdefault(tuple(map(_key, keys)), _Making(plan, keys))
-            making.add((first, second), compared, both, other)
+            grouped = _dims(plan, other), _dims(other, plan)
+            dims = tuple(sorted(dict.fromkeys((*grouped[0], *grouped[1])), key=lambda dim: dim.owner))
+            making = made.setdefault(dims, _Making(plan, dims))
+            making.add((first, second), compared, both, (frozenset(grouped[0]), frozenset(grouped[1])))
+            making.others.append(other)
     found = tuple(making.probe() for making in made.values())
     products = sum(products_of(probe.plan.calls, probe.plan.keys, plan.rows)[1] for probe in found)
-    cells = sum(len(probe.pairs) * _cells(probe.plan.keys) for probe in found)
+    cells = sum(len(probe.pairs) * _cells(probe.dims) for probe in found)
     if products > PRODUCTS or cells > COMPARED:
         raise UsageError(
             f"comparing this statement with what was answered before takes {products:,} products and {cells:,}"
@@ -104,7 +123,7 @@ def _pairs(plan: Plan, earlier: Sequence[Plan]) -> Iterator[tuple[AnswerSet, Ans
                 yield first, second, plan
     seen: set[tuple[object, ...]] = set()
     for other in earlier:
-        if not set(other.to) & set(plan.to):
+        if not set(other.to) & set(plan.to) or not (_same_keys(plan, other) or not (_cut(plan) or _cut(other))):
             continue
         for second in other.sets:
             mark = (second, frozenset(map(_key, other.keys)))
@@ -132,25 +151,27 @@ def _same_keys(plan: Plan, other: Plan) -> bool:
     return set(map(_key, plan.keys)) == set(map(_key, other.keys))
 
 
-def _joined(plan: Plan, other: Plan) -> tuple[GroupKey, ...]:
-    """The keys of both statements, each once. An owner's keys without a declared domain are numbered as they occur, so
-    only it knows which groups of one statement make up those of another: they must be the same, or on one side only."""
-    mine = {_key(key): key for key in plan.keys}
+def _cut(plan: Plan) -> bool:
+    """Whether an owner cuts its column into bins of equal frequency: these are compared with the same bins only."""
+    return any(key.expr.op in ORDERED for key in plan.keys)
+
+
+def _dims(plan: Plan, other: Plan) -> tuple[Dim, ...]:
+    """How a statement's groups are numbered beside another's: keys of declared domains each by itself, so that common
+    ones meet; an owner's others together, as they occur, since only it knows which groups make up which."""
+    found: list[Dim] = []
     for owner in (0, 1):
-        ours = {key for key in mine if key[0] == owner}
-        theirs = {_key(key) for key in other.keys if key.owner == owner}
-        open_ended = cells_of(plan.keys, owner) is None or cells_of(other.keys, owner) is None
-        if ours and theirs and ours != theirs and open_ended:
-            names = ", ".join(sorted({key.name for key in (*plan.keys, *other.keys) if key.domain is None}))
-            raise UsageError(
-                f"these groups cannot be compared with those of an earlier answer: {names} has no declared domain",
-                hint="declare its `domain` in its owner's party.yaml, or begin a new alignment with `--realign`",
-            )
-    return (*plan.keys, *(key for key in other.keys if _key(key) not in mine))
+        keys, others = ([key for key in one.keys if key.owner == owner] for one in (plan, other))
+        if all(key.domain is not None for key in (*keys, *others)):
+            found += [Dim(owner, (replace(key, name=""),)) for key in keys]
+        elif keys:
+            ordered = sorted((replace(key, name="", domain=None) for key in keys), key=lambda key: repr(key.expr))
+            found.append(Dim(owner, tuple(ordered)))
+    return tuple(found)
 
 
-def _cells(keys: tuple[GroupKey, ...]) -> int:
-    return math.prod(cells_of(keys, owner) or 1 for owner in (0, 1))
+def _cells(dims: Iterable[Dim]) -> int:
+    return math.prod(dim.size or ASSUMED_GROUPS for dim in dims)
 
 
 @dataclass
@@ -158,27 +179,31 @@ class _Making:
     """One probe as it grows."""
 
     base: Plan
-    keys: tuple[GroupKey, ...]
+    dims: tuple[Dim, ...]
     pairs: list[Pair] = field(default_factory=list)
     others: list[Plan] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.keys = tuple(key for dim in self.dims for key in dim.keys)
         self.builder = Builder(self.base.rows, self.keys, self.base.parties)
-        if _cells(self.keys) > CELLS:
+        if _cells(self.dims) > CELLS:
             raise UsageError(
-                f"the groups of this statement and of an earlier one make {_cells(self.keys)} cells together, at most"
+                f"the groups of this statement and of an earlier one make {_cells(self.dims)} cells together, at most"
                 f" {CELLS} can be compared",
                 hint=_HINT,
             )
 
-    def add(self, sets: tuple[AnswerSet, AnswerSet], compared: tuple[Poly, Poly], both: Poly, other: Plan) -> None:
-        """One more pair: the first of the new statement, the second of the other."""
-        keys = list(map(_key, self.keys))
-        mine, theirs = (frozenset(keys.index(_key(key)) for key in plan.keys) for plan in (self.base, other))
+    def add(
+        self,
+        sets: tuple[AnswerSet, AnswerSet],
+        compared: tuple[Poly, Poly],
+        both: Poly,
+        grouped: tuple[frozenset[Dim], frozenset[Dim]],
+    ) -> None:
+        """One more pair: the first of the new statement, the second of another."""
         shown = self._count(sets[0].rows), self._count(sets[1].rows)
         places = self._count(compared[0]), self._count(compared[1])
-        self.pairs.append(Pair(shown, places, self._count(both), mine, theirs))
-        self.others.append(other)
+        self.pairs.append(Pair(shown, places, self._count(both), grouped))
 
     def _count(self, rows: Poly) -> int:
         return self.builder.quantity("a number of rows", rows, 0, 1)
@@ -187,7 +212,7 @@ class _Making:
         """The finished probe."""
         builder, base = self.builder, self.base
         for key in self.keys:
-            builder.source(key.owner, "label" if cells_of(self.keys, key.owner) is None else "code", key.expr)
+            builder.source(key.owner, "label" if key.domain is None else "code", key.expr)
         uses = base.request.uses.union(*(other.request.uses for other in self.others))
         selects = [local_select(builder.sources[o], [key for key in self.keys if key.owner == o]) for o in (0, 1)]
         plan = Plan(
@@ -213,7 +238,7 @@ class _Making:
             tests=tuple(builder.tests),
             joints=tuple(builder.joints),
         )
-        return Probe(plan, tuple(self.pairs))
+        return Probe(plan, self.dims, tuple(self.pairs))
 
 
 # --- on shares --------------------------------------------------------------------------------------------------------
@@ -229,14 +254,24 @@ def differ_by_few(
     """
     if not found:
         raise InternalError("there is nothing to compare")
+    try:
+        return _differ(engine, what, found, columns, alignment)
+    except BaseException:
+        engine.uploads.clear()
+        raise
+
+
+def _differ(
+    engine: Engine, what: str, found: Sequence[Probe], columns: Sequence[LocalColumns], alignment: bytes | None
+) -> bool:
     least, rows = found[0].plan.min_rows, found[0].plan.rows
     cells: list[list[Words]] = [[], [], []]
     for probe, ours in zip(found, columns, strict=True):
-        quantities, sizes = counts(probe.plan, ours, engine, alignment)
+        quantities, sizes = _counted(engine, probe, ours, alignment)
         for pair in probe.pairs:
-            sides = (pair.first_keys, pair.second_keys)
-            shown = [_spread(quantities[n], probe.plan, sizes, k) for n, k in zip(pair.shown, sides, strict=True)]
-            a, b = (_spread(quantities[n], probe.plan, sizes, k) for n, k in zip(pair.compared, sides, strict=True))
+            sides = [[dim in grouped for dim in probe.dims] for grouped in pair.grouped]
+            shown = [_spread(quantities[n], sizes, kept) for n, kept in zip(pair.shown, sides, strict=True)]
+            a, b = (_spread(quantities[n], sizes, kept) for n, kept in zip(pair.compared, sides, strict=True))
             for place, words in enumerate((*shown, a + b - quantities[pair.both] - quantities[pair.both])):
                 cells[place].append(words)
     first, second, apart = (np.concatenate(words) for words in cells)
@@ -256,19 +291,40 @@ def differ_by_few(
     return bool(told[0])
 
 
-def _spread(words: Words, plan: Plan, sizes: tuple[int, int], keys: frozenset[int]) -> Words:
-    """Counts by some of a probe's keys, from counts by all of them: summed over the others, at each of its cells."""
-    shape: list[int] = []
-    summed: list[int] = []
-    for owner in (0, 1):
-        mine = [place for place, key in enumerate(plan.keys) if key.owner == owner]
-        if cells_of(plan.keys, owner) is None:  # all of them or none
-            shape.append(sizes[owner])
-            summed += [] if keys.issuperset(mine) else [len(shape) - 1]
-            continue
-        for place in mine:
-            shape.append(plan.keys[place].places)
-            summed += [] if place in keys else [len(shape) - 1]
-    whole = words.reshape(shape)
-    spread: Words = np.broadcast_to(np.sum(whole, axis=tuple(summed), keepdims=True, dtype=np.uint64), shape)
+def _counted(
+    engine: Engine, probe: Probe, columns: LocalColumns, alignment: bytes | None
+) -> tuple[list[Words], tuple[int, ...]]:
+    """Our shares (cells,) of a probe's quantities, and the sizes of its dims. Where a size is not public its owner
+    tells it, rounded up to a power of 4."""
+    plan, us, rows = probe.plan, engine.index, column_length(columns)
+    places: npt.NDArray[np.int64] = np.zeros(rows, dtype=np.int64)
+    sizes: list[int] = []
+    for dim in probe.dims:
+        size = dim.size
+        if dim.owner == us:
+            ours = groups(replace(plan, keys=dim.keys), us, columns, rows)
+            if size is None:
+                size = padded(ours.count)
+                engine.guard.disclose(f"query.{plan.name}.groups", engine.channel.peer, 1)
+                engine.channel.send(GroupCount(size))
+            places = places * size + ours.places
+        elif size is None:
+            size = engine.channel.recv(GroupCount).count
+            if padded(size) != size:
+                raise PeerError("the number of groups is no power of 4")
+        sizes.append(size)
+    of_owner = [math.prod(n for n, dim in zip(sizes, probe.dims, strict=True) if dim.owner == o) for o in (0, 1)]
+    if math.prod(of_owner) * len(probe.pairs) > COMPARED or math.prod(of_owner) > CELLS:
+        raise UsageError(f"these groups and those of an earlier answer make {math.prod(of_owner)} cells", hint=_HINT)
+    held = of_owner[0], of_owner[1]
+    check_held(plan.calls, held, rows)
+    joint = Joint(engine, plan, columns, Groups(places, of_owner[us]), held, alignment)
+    return [limbs[0] for limbs in joint.limbs()], tuple(sizes)
+
+
+def _spread(words: Words, sizes: tuple[int, ...], kept: Sequence[bool]) -> Words:
+    """Counts by some of a probe's dims, from counts by all of them: summed over the others, at each of its cells."""
+    summed = tuple(place for place, here in enumerate(kept) if not here)
+    whole = np.sum(words.reshape(sizes), axis=summed, keepdims=True, dtype=np.uint64)
+    spread: Words = np.broadcast_to(whole, sizes)
     return spread.reshape(-1)

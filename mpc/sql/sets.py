@@ -77,7 +77,8 @@ def sets_of(
     """The answer sets of a statement, each once. places: of each aggregate the openings of its count and its sums."""
     polys = builder.polys()
     none: Columns = frozenset()
-    found: list[AnswerSet] = [AnswerSet(weight, ONE, none, True, none)] if query.groups else []
+    there, lacking = _known(query.where, parties)
+    found: list[AnswerSet] = [AnswerSet(weight, there, lacking, True, none)] if query.groups else []
     for aggregate, (count, sums) in zip(query.aggregates, places, strict=True):
         opened = builder.opened[count]
         rows, function = polys[opened.quantity], aggregate.function
@@ -88,12 +89,12 @@ def sets_of(
         told = [builder.opened[place] if place >= 0 else builder.picks[-1 - place] for place in (count, *sums)]
         gates = {gate for one in told for gate in one.gates} - {opened.quantity}
         if alike(rows) == alike(chosen):
-            whole = AnswerSet(rows, ONE, none, True, summed)
+            whole = AnswerSet(rows, there, lacking, True, summed)
         elif function != "count" and all(_plain(arg) for arg in aggregate.args):
-            valid = ONE
+            valid = there
             for arg in aggregate.args:
                 valid = valid * number(arg, parties)[1]
-            whole = AnswerSet(rows, valid, _nullable(aggregate), True, summed)
+            whole = AnswerSet(rows, valid, lacking | _nullable(aggregate), True, summed)
         else:
             whole = AnswerSet(rows, None, none, True, summed)
         if gates:
@@ -110,6 +111,16 @@ def _merged(found: Sequence[AnswerSet]) -> tuple[AnswerSet, ...]:
         before = known.get(one.place, one)
         known[one.place] = replace(before, counted=before.counted or one.counted, columns=before.columns | one.columns)
     return tuple(known.values())
+
+
+def _known(where: Expr | None, parties: tuple[str, str]) -> tuple[Poly, Columns]:
+    """The part of a statistic's conditions that says that its columns are not NULL, and these columns."""
+    valid, columns = ONE, set[tuple[str, str]]()
+    for part in () if where is None else where.args if where.op == "and" else (where,):
+        if part.op == "known":
+            valid = valid * truth(part, parties)[0]
+            columns |= set(_missing(part))
+    return valid, frozenset(columns)
 
 
 def _nullable(aggregate: Aggregate) -> Columns:
