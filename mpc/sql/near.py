@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc.compare import at_least, logic_and, logic_not, negative, to_arithmetic
+from mpc.cost import Meter
 from mpc.engine import Engine
 from mpc.opening import open_bits
 from mpc.sql.algebra import Poly
@@ -35,7 +36,7 @@ from mpc.sql.types import Expr, GroupKey, Plan
 from party.errors import InternalError, PeerError, UsageError
 from party.request import Request
 
-__all__ = ["COMPARED", "PRODUCTS", "Probe", "differ_by_few", "probes"]
+__all__ = ["COMPARED", "PRODUCTS", "Probe", "comparing", "differ_by_few", "probes"]
 
 Words = npt.NDArray[np.uint64]
 Key = tuple[int, Expr]
@@ -275,7 +276,7 @@ def _differ(
             for place, words in enumerate((*shown, a + b - quantities[pair.both] - quantities[pair.both])):
                 cells[place].append(words)
     first, second, apart = (np.concatenate(words) for words in cells)
-    bits = max(2 * rows, least).bit_length() + 2
+    bits = _width(rows, least)
     thresholds = np.array([[least], [least], [1], [least]], dtype=np.uint64)
     values = np.stack([first, second, apart, apart])
     below = negative(engine, values - thresholds if engine.index == 0 else values, bits)
@@ -289,6 +290,22 @@ def _differ(
     if told is None:
         raise InternalError("the bit is opened to both")
     return bool(told[0])
+
+
+def comparing(cells: int, rows: int, least: int) -> Meter:
+    """What comparing so many pairs of cells moves, once their counts are shared."""
+    meter = Meter()
+    meter.negative(4 * cells, _width(rows, least))
+    meter.logic_and(2 * cells)
+    meter.logic_and(cells)
+    meter.to_arithmetic(cells)
+    meter.at_least(1, cells.bit_length() + 1)
+    meter.open(1, (True, True))
+    return meter
+
+
+def _width(rows: int, least: int) -> int:
+    return max(2 * rows, least).bit_length() + 2
 
 
 def _counted(

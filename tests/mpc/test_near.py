@@ -8,10 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mpc.sql import near, plan, probes
-from party.errors import UsageError
+from connectors import evaluate
+from mpc.engine import Engine
+from mpc.sql import TABLE, near, plan, probes
+from mpc.sql.labels import GroupCount
+from party.errors import PeerError, PolicyRefused, UsageError
+from party.guard import Guard
 from tests.mpc.near_twin import JOIN, Asked, Session, Truth
 from tests.mpc.sqlkit import Pair, context, tables
+from tests.support import Ledger, channels, run_pair
 
 OWN = ["b.age > {a}", "b.defaulted", "b.income IS NULL", "b.region = 'north'", "b.region <> 'east'", "b.age <= {a}"]
 OTHER = ["t.late > {l}", "t.prepaid", "NOT t.prepaid", "t.minutes IS NOT NULL", "t.plan = 'pro'", "t.late <= {l}"]
@@ -167,6 +172,60 @@ def test_one_side_s_conditions_take_no_joint_product() -> None:
     )
     (probe,) = probes(second, [first])
     assert probe.plan.calls == ()
+
+
+def test_the_declared_cost_is_what_is_counted() -> None:
+    bank, telco = tables(120, 2)
+    session = Session(Pair.ideal(), bank, telco, 20)
+    for least_age in (30, 40, 50):  # the first comparison brings the base transfers
+        by = ("b.age > 50", "b.defaulted", "b.region")
+        made = plan(Asked((f"b.age > {least_age}",), by).sql, context(120, min_rows=20))
+        counters = [channel.counters for channel in session.pair.channels]
+        before = [(one.sent, one.rounds) for one in counters]
+        session.near(made)
+        moved = [(one.sent - sent, one.rounds - r) for one, (sent, r) in zip(counters, before, strict=True)]
+        cells = sum(len(probe.pairs) for probe in session.probed) * 3 * 3 * 5  # NULL is a group
+        declared = near.comparing(cells, 120, 20)
+        session.answered.append(made)
+    assert all(probe.plan.calls == () for probe in session.probed) and cells >= 60
+    assert moved == list(zip(declared.sent, declared.waits, strict=True))
+
+
+def test_having_is_an_opening_of_what_it_reads() -> None:
+    test = "SUM(b.income) FILTER (WHERE b.age > {}) > 9"
+    having = f"SELECT t.prepaid, COUNT(*) AS n {JOIN} GROUP BY t.prepaid HAVING {test}"
+    assert answered(having.format(30)) == [1]
+    assert answered(having.format(30), having.format(31)) == [1, 3]
+
+
+def test_a_peer_that_tells_no_number_of_groups_is_stopped() -> None:
+    _, telco = tables(60, 2)
+    by = f"SELECT b.branch, COUNT(*) AS n {JOIN} WHERE t.late > {{}} GROUP BY b.branch"
+    first, second = (plan(by.format(n), context(60, min_rows=20)) for n in (1, 2))
+    (probe,) = probes(second, [first])
+    ours, theirs = channels()
+    guard = Guard("r", ours.peer, second.request.openings, Ledger(), 20)
+    engine = Engine.start(theirs, Guard("r", theirs.peer, second.request.openings, Ledger(), 20), 1)
+    columns = evaluate(telco, probe.plan.local["telco"], TABLE)
+    guard.disclose("query.q.history.groups", "telco", 1)
+    ours.send(GroupCount(3))
+    with pytest.raises(PeerError, match="no power of 4"):
+        near.differ_by_few(engine, "query.q.history", [probe], [columns])
+
+
+def test_a_guard_that_does_not_know_of_it_lets_no_bit_out() -> None:
+    bank, telco = tables(60, 2)
+    count = f"SELECT COUNT(*) AS n {JOIN} WHERE b.age > {{}}"
+    first, second = (plan(count.format(n), context(60, min_rows=20)) for n in (20, 30))
+    found = probes(second, [first])
+    pair = Pair.ideal()  # its guards allow nothing
+    columns = [evaluate(t, found[0].plan.local[n], TABLE) for n, t in (("bank", bank), ("telco", telco))]
+    with pytest.raises(PolicyRefused):
+        run_pair(
+            lambda: near.differ_by_few(pair.engines[0], "query.q.history", found, columns[:1]),
+            lambda: near.differ_by_few(pair.engines[1], "query.q.history", found, columns[1:]),
+            *pair.channels,
+        )
 
 
 def test_receivers_that_have_nothing_in_common_tell_nobody_a_difference() -> None:
