@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from connectors import Declared, open_source
-from mpc.sql import Context, Plan, Result, plan
+from mpc.sql import Context, Plan, Result, joined, plans
 from party.catalogue import Catalogue, Column, Table
 from tests.mpc.sqlkit import ARROW, Pair, same
 
@@ -164,19 +164,21 @@ class World:
             telco.take(pa.array([j for _, j in pairs], pa.int64())).combine_chunks(),
         )
 
-    def plan(self, sql: str, to: tuple[str, ...], rows: int, min_rows: int = 1) -> Plan:
-        """As both sides make it."""
+    def plans(self, sql: str, to: tuple[str, ...], rows: int, min_rows: int = 1) -> list[Plan]:
+        """As both sides make them, one for each SELECT of UNION ALL."""
         catalogues = (
             Catalogue("bank", (Table("customers", (("phone",),), BANK, rows),)),
             Catalogue("telco", (Table("subscribers", (("msisdn",),), TELCO, rows),)),
         )
-        return plan(sql, Context("q", catalogues, to, rows, min_rows))
+        return list(plans(sql, Context("q", catalogues, to, rows, min_rows)))
 
     def joint(self, sql: str, pair: Pair, to: tuple[str, ...]) -> Result:
         """The answer of the joint engine, the same at every receiver; nobody else has one."""
-        keep = self.plan(sql, to, SHARED + max(ALONE)).keep
+        keep = self.plans(sql, to, SHARED + max(ALONE))[0].keep
         bank, telco = self.aligned(keep)
-        answers = pair.run(self.plan(sql, to, bank.num_rows), bank, telco)
+        pair.further = {"bank.customers": self.read[0], "telco.subscribers": self.read[1]}
+        parts = [pair.run(made, bank, telco) for made in self.plans(sql, to, bank.num_rows)]
+        answers = [joined([part[place] for part in parts]) for place in (0, 1)]
         found = [answer for answer in answers if answer is not None]
         assert [answer is not None for answer in answers] == [party in to for party in ("bank", "telco")]
         assert all(answer == found[0] for answer in found)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.mpc.sqlkit import Pair, agree
 from tests.mpc.surface import JOIN, World, agree_in_order
+from tests.mpc.surface_joint import JOINT
 
 LEFT, RIGHT = JOIN.replace("JOIN", "LEFT JOIN"), JOIN.replace("JOIN", "RIGHT JOIN")
 BOTH = "@ GROUP BY b.region, t.tier"
@@ -300,14 +301,14 @@ SURFACE: dict[str, tuple[str, ...]] = {
         "SELECT SUM(NULLIF(b.segment, 3)) AS s, SUM(NULLIF(b.segment, 3) * t.late) AS p @",
         "SELECT b.region IS NULL AS lost, t.prepaid IS NULL AS q, COUNT(*) AS n @ GROUP BY 1, 2",
     ),
-    # Themes still to come. Each gets its statements here when its construct is on the list of docs/reference/sql.md:
-    # comparisons across owners; MIN, MAX, MEDIAN, PERCENTILE; COUNT(DISTINCT); subqueries; UNION ALL; CTEs.
 }  # fmt: skip
 RECEIVERS = (("bank",), ("telco",), ("bank", "telco"))
 CASES = [
-    (f"{theme}-{number}", sql.replace("@", JOIN)) for theme, some in SURFACE.items() for number, sql in enumerate(some)
+    (f"{theme}-{number}", sql.replace("@", JOIN))
+    for theme, some in (SURFACE | JOINT).items()
+    for number, sql in enumerate(some)
 ]
-ON_THE_LATTICE = 17  # every so many statements run on the real engine, too
+ON_THE_LATTICE = 19  # every so many statements run on the real engine, too
 
 
 @pytest.fixture(scope="module")
