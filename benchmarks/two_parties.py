@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.slow_link import Network, between
 from party import identity, tls
 from party.card import Pin
 from party.channel import Channel
@@ -69,8 +70,10 @@ def _start(side: Callable[[int, Channel, Any], dict[str, Any]], place: int, pipe
         pipe.send(found)
 
 
-def run_both(side: Callable[[int, Channel, Any], dict[str, Any]], task: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`side(place, channel, task)` in a process of its own for each party; what both returned."""
+def run_both(
+    side: Callable[[int, Channel, Any], dict[str, Any]], task: Any, network: Network | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`side(place, channel, task)` in a process of its own for each party; what both returned. network: slows it."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for place in (0, 1):
@@ -81,7 +84,8 @@ def run_both(side: Callable[[int, Channel, Any], dict[str, Any]], task: Any) -> 
     cards = [pipe.recv() for pipe in pipes]
     pipes[0].send(cards[1])
     pipes[1].send(cards[0])
-    pipes[1].send(pipes[0].recv())
+    port = pipes[0].recv()
+    pipes[1].send(port if network is None else between(network, port))
     first, second = (pipe.recv() for pipe in pipes)
     for process in processes:
         process.join()

@@ -91,9 +91,10 @@ JOINT: dict[str, tuple[str, ...]] = {
     "WITH and derived tables": (
         f"WITH old AS (SELECT * FROM bank.customers WHERE age > 50) SELECT COUNT(*) AS n, AVG(b.balance) AS a"
         f" FROM old b JOIN telco.subscribers t {ON}",
-        f"WITH x AS (SELECT phone, balance + 1 AS y, region FROM bank.customers), z AS (SELECT phone, y * 2 AS w, region"
+        f"WITH x AS (SELECT phone, balance + 1 AS y, region FROM bank.customers), z AS (SELECT phone, y * 2"
+        f" AS w, region"
         f" FROM x WHERE y > 0) SELECT b.region, SUM(b.w) AS s FROM z b JOIN telco.subscribers t {ON} GROUP BY b.region",
-        f"SELECT b.old, COUNT(*) AS n, SUM(t.bill) AS s FROM (SELECT phone, age > 60 AS old FROM bank.customers) b"
+        "SELECT b.old, COUNT(*) AS n, SUM(t.bill) AS s FROM (SELECT phone, age > 60 AS old FROM bank.customers) b"
         f" JOIN (SELECT s.*, late * 2 AS l FROM telco.subscribers s WHERE plan IS NOT NULL) t {ON} WHERE t.l > 4"
         " GROUP BY b.old",
         "SELECT tier, n FROM (SELECT t.tier, COUNT(*) AS n, SUM(b.age) AS s @ GROUP BY t.tier) q"
