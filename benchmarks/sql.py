@@ -5,7 +5,8 @@
 Aligned columns are in memory, declared `nullable: false`. Each line is one statement of one session, planned and run on
 both sides; bytes are TLS payload both ways; every answer is compared with the plain one. What a session needs once
 (keys, base transfers) comes before the first line. `again` repeats a statement in the same session. The second
-column of seconds is the same through a proxy that makes loopback a line of 100 Mbit/s and 40 ms (`slow_link.py`).
+column of seconds is the same through a proxy that makes loopback a line of 100 Mbit/s and 40 ms (`slow_link.py`). The
+last columns are SPU's, Cheetah and SEMI2K, where it is installed (`sql_peers.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder: its f
 import numpy as np
 import pyarrow as pa
 
+from benchmarks import sql_peers
 from benchmarks.slow_link import Network
 from benchmarks.two_parties import NAMES, Record, machine, memory, run_both
 from connectors import evaluate
@@ -269,6 +271,7 @@ def measure(rows: int, only: list[str], network: Network | None) -> list[dict[st
     """Both parties once, and once more over the slow line."""
     first, second = run_both(side, {"rows": rows, "only": only})
     slow = None if network is None else run_both(side, {"rows": rows, "only": only}, network)
+    both = (columns(0, rows), columns(1, rows))
     found = []
     for place, (ours, theirs) in enumerate(zip(first["cases"], second["cases"], strict=True)):
         slower = [] if slow is None else [one["cases"][place] for one in slow]
@@ -285,8 +288,20 @@ def measure(rows: int, only: list[str], network: Network | None) -> list[dict[st
                 "rounds": max(ours["rounds"], theirs["rounds"]),
                 "target_1M": next(case.target for case in CASES if case.name == ours["name"]),
                 "kernel": first["kernel"],
+                "spu": _peers(ours["name"], both),
             }
         )
+    return found
+
+
+def _peers(name: str, both: tuple[dict[str, np.ndarray], dict[str, np.ndarray]]) -> dict[str, str]:
+    """What SPU's protocols take for a case, as text; nothing where it is not installed."""
+    if not sql_peers.installed():
+        return {}
+    case, found = next(case for case in CASES if case.name == name), {}
+    for protocol in sql_peers.PROTOCOLS:
+        told = None if case.check is None else sql_peers.seconds(name, protocol, both, case.check(*both))
+        found[protocol] = "-" if told is None else f"{told[0]:.2f}" + ("" if told[1] else " wrong")
     return found
 
 
@@ -304,11 +319,16 @@ def main() -> None:
         print(json.dumps({"machine": machine(), "slow": str(SLOW), "runs": figures}))
         return
     print(f"{machine()}; {figures[0]['kernel']}; slow: {SLOW}")
-    print(f"{'rows':>8}  {'case':<28} {'wall s':>8} {'slow s':>8} {'cpu s':>8} {'MB':>8} {'rounds':>6}  target at 1M")
+    peers = "".join(f"{name + ' s':>12}" for name in sql_peers.PROTOCOLS) if sql_peers.installed() else ""
+    print("" if peers else "SPU is not installed: no column beside ours")
+    print(
+        f"{'rows':>8}  {'case':<28} {'wall s':>8} {'slow s':>8} {'cpu s':>8} {'MB':>8} {'rounds':>6}  target at 1M    {peers}"
+    )
     for row in figures:
+        others = "".join(f"{text:>12}" for text in row["spu"].values())
         print(
             f"{row['rows']:>8}  {row['case']:<28} {row['wall_s']:>8} {row['slow_s'] or '-':>8} {row['cpu_s']:>8}"
-            f" {row['mb']:>8} {row['rounds']:>6}  {row['target_1M']}"
+            f" {row['mb']:>8} {row['rounds']:>6}  {row['target_1M']:<15} {others}"
         )
 
 
