@@ -321,14 +321,13 @@ def main() -> None:
     print(f"{machine()}; {figures[0]['kernel']}; slow: {SLOW}")
     peers = "".join(f"{name + ' s':>12}" for name in sql_peers.PROTOCOLS) if sql_peers.installed() else ""
     print("" if peers else "SPU is not installed: no column beside ours")
-    print(
-        f"{'rows':>8}  {'case':<28} {'wall s':>8} {'slow s':>8} {'cpu s':>8} {'MB':>8} {'rounds':>6}  target at 1M    {peers}"
-    )
+    heads = ("wall s", "slow s", "cpu s", "MB", "rounds")
+    print(f"{'rows':>8}  {'case':<28} " + " ".join(f"{head:>8}" for head in heads) + f"  target at 1M    {peers}")
     for row in figures:
         others = "".join(f"{text:>12}" for text in row["spu"].values())
         print(
             f"{row['rows']:>8}  {row['case']:<28} {row['wall_s']:>8} {row['slow_s'] or '-':>8} {row['cpu_s']:>8}"
-            f" {row['mb']:>8} {row['rounds']:>6}  {row['target_1M']:<15} {others}"
+            f" {row['mb']:>8} {row['rounds']:>8}  {row['target_1M']:<15} {others}"
         )
 
 

@@ -38,6 +38,8 @@ COLUMNS = {party: _columns(party) for party in TABLES}
 
 # Place by the grant that it needs. {c}: the column under attack; {m} {f} {g} {r} {k}: columns of either party with the
 # grant aggregate, filter, group, rank, compare; {x}: one of the other party than {c}'s with compare; {j}: the join.
+# {t} {a} {key}: {c}'s table with its alias, the alias, the key; {o}: the join of the other party's table to it;
+# {e}: a column of its own party with the grant filter.
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "filter": (
         "SELECT COUNT(*) AS n {j} WHERE {c} = 1", "SELECT COUNT(*) AS n {j} WHERE NOT ({c} < 2)",
@@ -61,6 +63,13 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "SELECT {g}, COUNT(*) AS n {j} GROUP BY {g} HAVING COUNT(*) FILTER (WHERE {c} > 1) > 3",
         "SELECT {g}, COUNT(*) AS n {j} GROUP BY {g} ORDER BY COUNT(*) FILTER (WHERE {c} > 1)",
         "SELECT {g}, SUM({m}) AS n {j} WHERE {c} > 1 GROUP BY {g} ORDER BY n DESC LIMIT 2 OFFSET 1",
+        "SELECT COUNT(*) AS n FROM (SELECT * FROM {t} WHERE {c} > 1) {a} {o}",
+        "SELECT COUNT(*) AS n FROM (SELECT {a}.{key}, {c} AS z FROM {t}) {a} {o} WHERE {a}.z = 2",
+        "SELECT COUNT(*) AS n FROM (SELECT {a}.{key}, {c} > 1 AS z FROM {t}) {a} {o} WHERE {a}.z",
+        "WITH w AS (SELECT {a}.{key}, {c} AS z FROM {t}) SELECT COUNT(*) AS n FROM w {a} {o} WHERE {a}.z + 1 > 2",
+        "SELECT COUNT(*) AS n {j} UNION ALL SELECT COUNT(*) {j} WHERE {c} > 1",
+        "SELECT n FROM (SELECT COUNT(*) AS n {j} WHERE {c} > 1) q",
+        "SELECT COUNT(*) AS n {j} WHERE {e} > (SELECT COUNT(*) FROM {t} WHERE {c} > 1)",
     ),
     "aggregate": (
         "SELECT SUM({c}) AS n {j}", "SELECT COUNT({c}) AS n {j}", "SELECT AVG({c} + 1) AS n {j}",
@@ -76,6 +85,10 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "SELECT {g}, COUNT(*) AS n {j} GROUP BY {g} ORDER BY SUM({c}) DESC",
         "SELECT {g}, SUM({c}) AS n {j} GROUP BY {g} HAVING n > 1 ORDER BY n LIMIT 3",
         "SELECT SUM({c}) FILTER (WHERE {f} > 1) AS n {j}", "SELECT CAST(SUM({c}) AS DOUBLE) AS n {j}",
+        "SELECT SUM({a}.z) AS n FROM (SELECT {a}.{key}, {c} AS z FROM {t}) {a} {o}",
+        "WITH w AS (SELECT {a}.{key}, {c} * 2 AS z FROM {t}) SELECT AVG({a}.z) AS n FROM w {a} {o}",
+        "SELECT COUNT(*) AS n {j} WHERE {e} > (SELECT SUM({c}) FROM {t})",
+        "SELECT COUNT(*) AS n {j} UNION ALL SELECT SUM({c}) {j}", "SELECT n + 1 AS k FROM (SELECT SUM({c}) AS n {j}) q",
         "SELECT SUM({m}) AS n, -COUNT({c}) + 1 AS o {j}",
         "SELECT SUM({c} // 2) AS n {j}", "SELECT AVG(ROUND({c})) AS n {j}",
     ),
@@ -89,6 +102,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "SELECT {g}, COUNT(*) AS n {j} GROUP BY {g}, {c} ORDER BY {c} DESC LIMIT 2",
         "SELECT CASE WHEN TRUE THEN {c} ELSE 3 END AS g, COUNT(*) AS n {j} GROUP BY g",
         "SELECT COALESCE({c}, 0) AS g, MAX({r}) AS n {j} GROUP BY g",
+        "SELECT {a}.z, COUNT(*) AS n FROM (SELECT {a}.{key}, {c} AS z FROM {t}) {a} {o} GROUP BY {a}.z",
+        "SELECT k, n FROM (SELECT {c} AS k, COUNT(*) AS n {j} GROUP BY 1) q WHERE n > 3",
     ),
     "compare": (
         "SELECT COUNT(*) AS n {j} WHERE {c} > {x}", "SELECT COUNT(*) AS n {j} WHERE {x} = {c}",
@@ -102,6 +117,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY {c}) AS n {j}", "SELECT QUANTILE_DISC({c}, 0.25) AS n {j}",
         "SELECT {g}, MAX({c}) AS n {j} GROUP BY {g}", "SELECT MIN({c} + 1) FILTER (WHERE {f} > 2) AS n {j}",
         "SELECT MIN(-{c}) AS n, COUNT(*) AS o {j}", "SELECT MIN({c} * 0) AS n {j}",
+        "SELECT COUNT(*) AS n {j} WHERE {e} = (SELECT MAX({c}) FROM {t})",
+        "SELECT MAX({a}.z) AS n FROM (SELECT {a}.{key}, {c} AS z FROM {t}) {a} {o}",
     ),
     "output": (  # rows are never shown
         "SELECT {c} AS n {j}", "SELECT DISTINCT {c} AS n {j}", "SELECT {c} AS n, COUNT(*) AS o {j}",
@@ -175,9 +192,13 @@ def filled(
 ) -> str:
     """A template with a column in its place, and granted ones of either party around it."""
     other = "telco" if party == "bank" else "bank"
+    place = {"a": aliases[party], "key": KEYS[party], "t": f"{party}.{TABLES[party]} {aliases[party]}"}
+    equal = f"{aliases[party]}.{KEYS[party]} = {aliases[other]}.{KEYS[other]}"
+    place["e"] = granted("filter", party, aliases)
+    place["o"] = f"JOIN {other}.{TABLES[other]} {aliases[other]} ON {equal}"
     letters = {"m": "aggregate", "f": "filter", "g": "group", "r": "rank", "k": "compare"}
     around = {letter: granted(use, rng.choice((party, other)), aliases) for letter, use in letters.items()}
-    return template.format(c=column, j=join, x=granted("compare", other, aliases), **around)
+    return template.format(c=column, j=join, x=granted("compare", other, aliases), **around, **place)
 
 
 def _shadowed(rng: random.Random, template: str, party: str, name: str) -> str:
