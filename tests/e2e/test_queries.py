@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.demo_data import BANK, TELCO, make_tables
@@ -36,7 +37,9 @@ PLAIN = [
     f"SELECT COUNT(*) FILTER (WHERE b.defaulted) AS bad, COUNT(*) AS n {JOIN} WHERE t.plan = 'family'",
     f"SELECT b.defaulted, COUNT(*) AS n, AVG(t.late_bills) AS l, CORR(b.age, t.tenure) AS c {JOIN} GROUP BY 1",
 ]
-OVERFLOW = f"SELECT SUM(b.balance * b.balance * t.minutes * t.minutes) AS s {JOIN}"
+SQUARES = "SUM(b.balance * b.balance * t.minutes * t.minutes)"
+OVERFLOW = f"SELECT t.plan, COUNT(*) AS n {JOIN} GROUP BY t.plan HAVING {SQUARES} > 0"
+WIDE = f"SELECT {SQUARES} AS s, SUM(b.income * b.income * b.income * t.tenure * t.tenure) AS i {JOIN}"
 OLD = f"{JOIN} WHERE b.age > 60 GROUP BY b.region, t.plan"
 GROUPS = f"SELECT b.region, t.plan, COUNT(*) AS n, SUM(b.balance) AS s {OLD}"
 ENTERING = f"SELECT b.region, t.plan, COUNT(*) AS n, SUM(b.balance) AS s, COUNT(b.balance) AS entering {OLD}"
@@ -69,6 +72,22 @@ def test_statements_equal_duckdb_on_the_joined_tables(world: tuple[Pair, Joined]
     assert set(answers[0]) >= {"run", "columns", "rows", "suppressed_groups", "timings", "bytes"}
     assert answers[0]["alignment"]["rows"] == joined.rows
     assert not answers[0]["alignment"]["reused"] and all(answer["alignment"]["reused"] for answer in answers[1:])
+
+
+def test_sums_over_64_bits_are_exact_in_json_and_files(world: tuple[Pair, Joined], tmp_path: Path) -> None:
+    pair, joined = world
+    wider = WIDE.replace("b.balance", "CAST(b.balance AS DECIMAL(19,2))").replace(
+        "b.income", "CAST(b.income AS HUGEINT)"
+    )
+    truth = joined.ask(wider)
+    (answer,) = ask_all(pair, [WIDE])
+    assert same(answer["rows"], truth)
+    assert int(answer["rows"][0]["i"]) > 2**63
+    with pair.served():
+        for kind in ("csv", "parquet"):
+            expect(tally(pair.bank, "query", "--peer", "telco", "-o", str(tmp_path / f"wide.{kind}"), WIDE))
+    assert str(truth[0]["i"]) in (tmp_path / "wide.csv").read_text()
+    assert pq.read_table(tmp_path / "wide.parquet")["i"].to_pylist() == [truth[0]["i"]]
 
 
 def test_an_overflowing_sum_is_refused_before_running(world: tuple[Pair, Joined]) -> None:
