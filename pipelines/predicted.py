@@ -23,7 +23,8 @@ _ALIGN_SECONDS = 0.2
 _KEY_SECONDS = 1e-5  # reading, normalising, sorting a key, beside its two multiplications
 _ALIGN_ROUNDS = 8
 _UPLOAD_TRANSFORMS = 30  # one block of 8192 values encrypted, sent, expanded
-_PRODUCT_TRANSFORMS = 25  # one block multiplied and added
+_MULTIPLIER_TRANSFORMS = 10  # one block of a multiplier computed and transformed
+_PRODUCT_TRANSFORMS = 2  # one block multiplied and added
 _ANSWER_TRANSFORMS = 10  # one answer masked, sent, decrypted
 _CALL_SECONDS = 5e-4  # one protocol on few shares
 _ITEM_SECONDS = 0.1  # planning, reading the aligned columns
@@ -78,8 +79,8 @@ def steps(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration 
 
 
 def _step_seconds(step: Step, speed: Calibration) -> float:
-    transforms = _UPLOAD_TRANSFORMS * step.uploaded + _PRODUCT_TRANSFORMS * step.multiplied
-    transforms += _ANSWER_TRANSFORMS * step.answers
+    transforms = _UPLOAD_TRANSFORMS * step.uploaded + _MULTIPLIER_TRANSFORMS * step.transformed
+    transforms += _PRODUCT_TRANSFORMS * step.multiplied + _ANSWER_TRANSFORMS * step.answers
     computing = transforms * speed.transform + step.transfers / speed.transfers + step.calls * _CALL_SECONDS
     return computing + _line(speed, step.bytes, step.rounds)
 

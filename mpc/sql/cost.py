@@ -34,14 +34,15 @@ _COUNT = 24 + 8  # one message of a number
 
 @dataclass(frozen=True)
 class Step:
-    """One step: who does most of it ("both" or a party), waits, bytes both ways; uploaded and multiplied blocks of 8192
-    values, answers, transfers, protocol calls: what its seconds are made of."""
+    """One step: who does most of it ("both" or a party), waits, bytes both ways; and what its seconds are made of: blocks
+    of 8192 values uploaded, of multipliers transformed, of products summed, answers, transfers, protocol calls."""
 
     name: str
     who: str
     rounds: int = 0
     bytes: int = 0
     uploaded: int = 0
+    transformed: int = 0
     multiplied: int = 0
     answers: int = 0
     transfers: int = 0
@@ -85,7 +86,7 @@ class _Count:
         self.cells = self.sizes[0] * self.sizes[1]
         self.height = -(-plan.rows // BLOCK)
         self.width = max(plan.rows, 1).bit_length()
-        self.uploaded = self.multiplied = self.answers = 0
+        self.uploaded = self.transformed = self.multiplied = self.answers = 0
 
     def steps(self) -> Iterator[Step]:
         plan = self.plan
@@ -119,7 +120,8 @@ class _Count:
     def _figures(self) -> tuple[int, ...]:
         meter = self.meter
         return (
-            meter.rounds, meter.bytes, self.uploaded, self.multiplied, self.answers, meter.transfers, meter.calls,
+            meter.rounds, meter.bytes, self.uploaded, self.transformed, self.multiplied, self.answers,
+            meter.transfers, meter.calls,
         )  # fmt: skip
 
     # --- products -------------------------------------------------------------------------------------------------
@@ -192,6 +194,7 @@ class _Count:
         if self.plan.rows:
             self.meter.tell(sender, predict_inner(held, others, bits).multiplier)
             self.answers += held * others * limb_count(bits)
+            self.transformed += others * limb_count(bits) * self.height
             self.multiplied += held * others * limb_count(bits) * self.height
 
     def _counts(self, owner: int, terms: Terms, places: int) -> None:
