@@ -14,9 +14,10 @@ from party.home import Home
 from pipelines import execute
 from pipelines.link import Link, dial
 from pipelines.progress import Progress
+from pipelines.queries import query_job
 from pipelines.results import rows_table
 from pipelines.spec import read_job
-from pipelines.verbs_run import ask, check_sink, query_job
+from pipelines.verbs_run import ask, check_sink
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from party.home import Home
+from pipelines.queries import query_job
 
-__all__ = ["explain", "explain_text", "explained", "plan", "plan_text"]
+__all__ = ["explain", "explain_text", "plan", "plan_text"]
 
-_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?=\S)", re.IGNORECASE)
 _COLUMNS = ["query", "step", "who", "rounds", "bytes", "seconds"]
 
 
@@ -94,17 +93,10 @@ def _since(calibrated: dict[str, str | None], peer: str) -> list[str]:
     return lines
 
 
-def explained(sql: str) -> str | None:
-    """The statement that EXPLAIN stands before, at its line and column; None without EXPLAIN."""
-    found = _EXPLAIN.match(sql)
-    return None if found is None else re.sub(r"\S", " ", found.group()) + sql[found.end() :]
-
-
 def explain(link: Any, sql: str) -> dict[str, Any]:
     """EXPLAIN SELECT: the steps of a joint query as rows, what each party learns, and what is predicted in all."""
     from pipelines import asked, calibration
     from pipelines.predicted import predict, steps
-    from pipelines.verbs_run import query_job
 
     job = query_job(link.home, link.peer, sql)
     catalogues = link.catalogues(job.parties)

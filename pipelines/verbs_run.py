@@ -12,11 +12,12 @@ from typing import Any
 
 from party.errors import InternalError, UsageError
 from party.home import Home
-from pipelines.job import Align, Analysis, Job
+from pipelines.job import Job
 from pipelines.lean import load_meanwhile
 from pipelines.progress import Progress, progress_text
+from pipelines.queries import explained, query_job
 from pipelines.runs import RunState, find_resumable, list_runs, new_run_id
-from pipelines.verbs_plan import explain, explain_text, explained
+from pipelines.verbs_plan import explain, explain_text
 
 __all__ = ["cancel", "query", "query_stdin", "report", "run", "runs", "show"]
 
@@ -76,24 +77,6 @@ def result_text(result: dict[str, Any]) -> str:
     from pipelines import results
 
     return results.text(result)
-
-
-def query_job(home: Home, peer: str, sql: str) -> Job:
-    """A job that asks one statement; what it aligns, and whose rows it keeps, are read off it, under EXPLAIN too."""
-    from mpc.sql import tables_of
-
-    sql = explained(sql) or sql
-    found = tables_of(sql)
-    us = home.party.name
-    if set(found.tables) != {us, peer}:
-        raise UsageError(
-            f"a query joins one table of {us} with one of {peer}, not of {', '.join(found.tables) or 'nobody'}",
-            hint=f"FROM {us}.TABLE a JOIN {peer}.TABLE b ON a.KEY = b.KEY",
-        )
-    align = Align(tuple(found.tables.items()), "both", keep=found.keep)
-    job = Job("query", us, align, (Analysis("query", (us,), sql),))
-    job.check()
-    return job
 
 
 def ask(link: Any, sql: str, realign: bool) -> dict[str, Any]:

@@ -34,8 +34,8 @@ _COUNT = 24 + 8  # one message of a number
 
 @dataclass(frozen=True)
 class Step:
-    """One step: who does most of it ("both" or a party), waits, bytes both ways; and what its seconds are made of: blocks
-    of 8192 values uploaded, of multipliers transformed, of products summed, answers, transfers, protocol calls."""
+    """One step: who does most of it ("both" or a party), waits, bytes both ways; and what its seconds are made of:
+    blocks of 8192 values uploaded, of multipliers transformed, of products summed, answers, transfers, calls."""
 
     name: str
     who: str

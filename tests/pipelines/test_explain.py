@@ -8,8 +8,8 @@ import pytest
 
 from party.errors import UsageError
 from pipelines.facade import Session
+from pipelines.queries import explained
 from pipelines.runs import list_runs
-from pipelines.verbs_plan import explained
 from pipelines.verbs_run import ask, query_text
 from tests.pipelines.two_homes import TABLES, TwoHomes
 
