@@ -43,7 +43,6 @@ ATTACKS = {
     "coalesced_null_mask": f"SUM(COALESCE(NULLIF(CAST({ONE} AS INTEGER), 0), 0) * t.late)",
     "threshold_by_division": "SUM((b.age // 97) * t.late)",
     "threshold_by_floor": "SUM(FLOOR(b.age * 0.0102) * t.late)",
-    "threshold_by_length": f"SUM(LENGTH(CASE WHEN {ONE} THEN 'x' ELSE '' END) * t.late)",
     "filter_and_case": f"SUM(CASE WHEN {ONE} THEN t.late ELSE 0 END) FILTER (WHERE b.age > 0)",
     "average_else_zero": f"AVG(CASE WHEN {ONE} THEN t.late ELSE 0 END)",
     "variance_else_zero": f"VAR_POP(CASE WHEN {ONE} THEN t.late ELSE 0 END)",

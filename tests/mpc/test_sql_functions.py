@@ -146,6 +146,7 @@ REFUSED = {
     ),
     "sum_of_position": (f"SELECT SUM(strpos(b.region, 'north')) {JOIN}", "computed text"),
     "sum_of_length": (f"SELECT SUM(length(b.region || 'x')) {JOIN}", "computed text"),
+    "sum_of_case_length": (f"SELECT SUM(length(CASE WHEN b.age > 97 THEN 'xx' ELSE 'x' END)) {JOIN}", "computed text"),
     "sum_of_text_date": (
         f"SELECT SUM(TRY_CAST(concat(b.region, '') AS DATE) - b.opened) {JOIN}",
         "computed text",
