@@ -93,11 +93,14 @@ def probes(plan: Plan, earlier: Sequence[Plan]) -> tuple[Probe, ...]:
         return ()
     made: dict[tuple[Dim, ...], _Making] = {}
     for first, second, other in _pairs(plan, earlier):
-        compared = first.compared(second, frozenset(plan.to) & frozenset(other.to))
+        try:
+            compared = first.compared(second, frozenset(plan.to) & frozenset(other.to))
+            both = None if compared is None else compared[0] * compared[1]
+        except UsageError as error:
+            raise UsageError(f"compared with an earlier answer, {error.message}", hint=_HINT) from None
         if compared is None or (alike(compared[0]) == alike(compared[1]) and _same_keys(plan, other)):
             continue
-        both = compared[0] * compared[1]
-        if both.terms:
+        if both is not None and both.terms:
             grouped = _dims(plan, other), _dims(other, plan)
             dims = tuple(sorted(dict.fromkeys((*grouped[0], *grouped[1])), key=lambda dim: dim.owner))
             making = made.setdefault(dims, _Making(plan, dims))
@@ -127,7 +130,7 @@ def _pairs(plan: Plan, earlier: Sequence[Plan]) -> Iterator[tuple[AnswerSet, Ans
         if not set(other.to) & set(plan.to) or not (_same_keys(plan, other) or not (_cut(plan) or _cut(other))):
             continue
         for second in other.sets:
-            mark = (second, frozenset(map(_key, other.keys)))
+            mark = (second, frozenset(map(_key, other.keys)), frozenset(other.to) & frozenset(plan.to))
             if mark in seen:
                 continue
             seen.add(mark)

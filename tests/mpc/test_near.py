@@ -174,6 +174,17 @@ def test_one_side_s_conditions_take_no_joint_product() -> None:
     assert probe.plan.calls == ()
 
 
+def test_conditions_whose_product_is_too_long_are_refused_with_a_way_out() -> None:
+    first, second, third = (
+        " OR ".join(f"(b.{own} > {20 + n} AND t.{other} > {n})" for n in range(3))
+        for own, other in (("age", "late"), ("income", "minutes"), ("balance", "bill"))
+    )
+    long = plan(f"SELECT COUNT(*) FILTER (WHERE {first}) AS n {JOIN} WHERE {second}", context(100, min_rows=20))
+    with pytest.raises(UsageError, match="compared with an earlier answer, an expression across both parties") as met:
+        probes(plan(f"SELECT COUNT(*) AS n {JOIN} WHERE {third}", context(100, min_rows=20)), [long])
+    assert "--realign" in (met.value.hint or "")
+
+
 def test_the_declared_cost_is_what_is_counted() -> None:
     bank, telco = tables(120, 2)
     session = Session(Pair.ideal(), bank, telco, 20)
