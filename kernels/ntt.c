@@ -78,15 +78,18 @@ void ntt_unpack(int which, u64 *out, const u8 *x, size_t n, unsigned bits)
 }
 
 #define TOGETHER 8 /* blocks whose values are written side by side: whole runs of memory instead of single lines */
+#define RUN 8 /* chunks read one after the other: blocks lie a multiple of 4096 bytes apart, on the same cache sets */
 
-/* x [some][halves][primes][N] to blocks from `start` on of what is kept lane by lane, [primes][N / LANES][blocks][halves]
- * [LANES] */
+/* x [some][halves][primes][N] to blocks from `start` on of what is kept lane by lane:
+ * [primes][N / LANES][blocks][halves][LANES] */
 void ntt_place(u64 *kept, size_t blocks, size_t start, const u64 *x, size_t some, size_t halves, size_t primes)
 {
     const size_t chunks = primes * (N / LANES);
-    for (size_t c = 0; c < chunks; c++)
+    for (size_t from = 0; from < chunks; from += RUN)
         for (size_t k = 0; k < some * halves; k++)
-            memcpy(kept + ((c * blocks + start) * halves + k) * LANES, x + (k * chunks + c) * LANES, LANES * sizeof(u64));
+            for (size_t c = from; c < from + RUN; c++)
+                memcpy(kept + ((c * blocks + start) * halves + k) * LANES, x + (k * chunks + c) * LANES,
+                       LANES * sizeof(u64));
 }
 
 /* Signed x [blocks][N], as words with the top bit turned over, to the transforms of x(1/X), which are those of x
@@ -101,19 +104,20 @@ void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *ke
                 variants[which]->affine(q + i, f + i, scratch + b * N, x + (start + b) * N, N);
                 variants[which]->forward(q + i, scratch + b * N);
             }
-            for (size_t c = 0; c < N / LANES; c++)
-                for (size_t b = 0; b < some; b++) {
-                    u64 *to = kept + ((i * (N / LANES) + c) * length + start + b) * LANES;
-                    const u64 *from = scratch + b * N + N - LANES * (c + 1);
-                    for (size_t lane = 0; lane < LANES; lane++)
-                        to[lane] = from[LANES - 1 - lane];
-                }
+            for (size_t first = 0; first < N / LANES; first += RUN)
+                for (size_t b = 0; b < some; b++)
+                    for (size_t c = first; c < first + RUN; c++) {
+                        u64 *to = kept + ((i * (N / LANES) + c) * length + start + b) * LANES;
+                        const u64 *from = scratch + b * N + N - LANES * (c + 1);
+                        for (size_t lane = 0; lane < LANES; lane++)
+                            to[lane] = from[LANES - 1 - lane];
+                    }
         }
     }
 }
 
-/* k columns of two halves times r rows, `blocks` blocks of each, added to totals below the primes: first [k][r][primes],
- * the sum of all N values; second [k][r][primes][N]. A column points at the first block that counts. Lengths are
+/* k columns of two halves times r rows, `blocks` blocks of each, added to totals below the primes:
+ * first [k][r][primes], the sum of all N values; second [k][r][primes][N]. A column points at the first block that counts. Lengths are
  * the blocks for which there was room. Chunk by chunk: columns and rows are read from memory once. */
 void ntt_sums(int which, const prime *q, size_t primes, u64 *first, u64 *second, const u64 *const *columns,
               const size_t *lengths, size_t k, const u64 *rows, size_t length, size_t r, size_t blocks)
