@@ -117,8 +117,8 @@ void ntt_rows(int which, const prime *q, size_t primes, const factor *f, u64 *ke
 }
 
 /* k columns of two halves times r rows, `blocks` blocks of each, added to totals below the primes:
- * first [k][r][primes], the sum of all N values; second [k][r][primes][N]. A column points at the first block that counts. Lengths are
- * the blocks for which there was room. Chunk by chunk: columns and rows are read from memory once. */
+ * first [k][r][primes], the sum of all N values; second [k][r][primes][N]. A column points at the first block that
+ * counts. Lengths are the blocks for which there was room. Chunk by chunk: memory is read once. */
 void ntt_sums(int which, const prime *q, size_t primes, u64 *first, u64 *second, const u64 *const *columns,
               const size_t *lengths, size_t k, const u64 *rows, size_t length, size_t r, size_t blocks)
 {

@@ -3,7 +3,7 @@
  * Butterflies are Harvey's, values in [0, 4p) with 4p < 2^52. A transform is three passes over memory: two of three
  * layers, and one that takes 128 neighbours through the last seven (first seven of the inverse) in registers. The
  * multiply instruction reads the low 52 bits of a word, so nothing else may enter a product. Bounds:
- * docs/explanation/ntt.md. Over 400 lines because all functions of a variant stand in one file, as the table at its end.
+ * docs/explanation/ntt.md. Over 400 lines because all functions of a variant stand in one file.
  */
 #include "ntt.h"
 
@@ -122,7 +122,7 @@ INLINE void store(u64 *x, const vec *a, int count, size_t t)
         STORE(x + (size_t)n * t, a[n]);
 }
 
-/* --- the last three layers, inside of vectors: two of them at a time, (u0, v0, ...) and so on ------------------------- */
+/* --- the last three layers, inside of vectors: two of them at a time, (u0, v0, ...) and so on --------------------- */
 
 #define INDEX(a, b, c, d, e, f, g, h) _mm512_setr_epi64(a, b, c, d, e, f, g, h)
 
@@ -165,7 +165,8 @@ INLINE void down_inside(vec *a, vec *b, const u64 *root, const u64 *root_q, size
 INLINE void up_inside(vec *a, vec *b, const u64 *back, const u64 *back_q, size_t pair, const constants *k)
 {
     const size_t at4 = N / 8 + 2 * pair, at2 = N / 4 + 4 * pair, at1 = N / 2 + 8 * pair;
-    const vec even = both(*a, INDEX(0, 1, 4, 5, 8, 9, 12, 13), *b), odd = both(*a, INDEX(2, 3, 6, 7, 10, 11, 14, 15), *b);
+    const vec even = both(*a, INDEX(0, 1, 4, 5, 8, 9, 12, 13), *b);
+    const vec odd = both(*a, INDEX(2, 3, 6, 7, 10, 11, 14, 15), *b);
     vec u = _mm512_unpacklo_epi64(even, odd), v = _mm512_unpackhi_epi64(even, odd);
     uncross(&u, &v, of(LOAD(back + at1), LOAD(back_q + at1)), k);
     *a = _mm512_unpacklo_epi64(u, v);
@@ -178,7 +179,7 @@ INLINE void up_inside(vec *a, vec *b, const u64 *back, const u64 *back_q, size_t
     *b = _mm512_shuffle_i64x2(u, v, 0xEE);
 }
 
-/* --- transforms ------------------------------------------------------------------------------------------------------ */
+/* --- transforms -------------------------------------------------------------------------------------------------- */
 
 /* three layers over values that stand N / (8 m) apart, for each of m groups */
 FAST static void forward_pass(const prime *q, u64 *x, size_t m)
@@ -260,14 +261,15 @@ FAST static void inverse(const prime *q, u64 *x)
     }
 }
 
-/* --- products of two unknowns, and their sums ------------------------------------------------------------------------ */
+/* --- products of two unknowns, and their sums -------------------------------------------------------------------- */
 
 /* Barrett: with k the bits of p, floor(a b / 2^(k-2)) times floor(2^(k+50) / p) over 2^52 is at most two too small */
 FAST static void multiply(const prime *q, u64 *out, const u64 *a, const u64 *b, int add)
 {
     const constants k = constants_of(q);
     const vec none = _mm512_setzero_si512(), barrett = ALL(q->barrett);
-    const __m128i left = _mm_cvtsi64_si128((long long)(54 - q->bits)), right = _mm_cvtsi64_si128((long long)(q->bits - 2));
+    const __m128i left = _mm_cvtsi64_si128((long long)(54 - q->bits));
+    const __m128i right = _mm_cvtsi64_si128((long long)(q->bits - 2));
     for (size_t j = 0; j < N; j += LANES) {
         const vec x = LOAD(a + j), y = LOAD(b + j), lower = low(none, x, y), upper = high(none, x, y);
         const vec top = _mm512_or_si512(_mm512_sll_epi64(upper, left), _mm512_srl_epi64(lower, right));
@@ -350,7 +352,7 @@ FAST static void sums(const prime *q, const chunk *at)
         sum_rows(q, at, row, 1);
 }
 
-/* --- words to residues, residues to fractions, bits to bytes --------------------------------------------------------- */
+/* --- words to residues, residues to fractions, bits to bytes ----------------------------------------------------- */
 
 /* x w + c for any word x = x1 2^52 + x0: x0 w + x1 (2^52 w mod p), each in [0, 2p) */
 FAST static void affine(const prime *q, const factor *f, u64 *out, const u64 *x, size_t n)
@@ -362,7 +364,8 @@ FAST static void affine(const prime *q, const factor *f, u64 *out, const u64 *x,
         const __mmask8 some = (__mmask8)(n - j < LANES ? (1u << (n - j)) - 1 : 0xFF);
         const vec word = _mm512_maskz_loadu_epi64(some, x + j);
         const vec lower = AND(word, k.mask), upper = _mm512_srli_epi64(word, 52);
-        const vec quotient = high(high(none, lower, w.w_q), upper, v.w_q); /* may pass 2^52: of it, too, only the low bits count */
+        /* the quotient may pass 2^52: of it, too, only the low bits count */
+        const vec quotient = high(high(none, lower, w.w_q), upper, v.w_q);
         const vec product = low(low(none, lower, w.w), upper, v.w);
         vec r = AND(low(product, quotient, k.minus), k.mask); /* below 4p */
         r = under(under(r, k.twice), k.p);
