@@ -38,7 +38,7 @@ class _Select:
             word = name.upper().strip("_")
             raise StatementError(f"{word} is not supported", word_at(statement.sql, word))
         self.setting = Setting(context, statement.sql, nested)
-        self.source = From(Sources(self.select, statement.names, statement.sql), self.setting)
+        self.source = From(Sources(self.select, statement.names, statement.sql, self.setting.count), self.setting)
         self.scope = self.source.scope
 
     def _bind(self, node: exp.Expression) -> Expr:

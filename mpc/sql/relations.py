@@ -7,7 +7,7 @@ their WHERE is a condition of it. A further table of an owner is looked up in by
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlglot import exp
 
@@ -30,12 +30,13 @@ Nested = Callable[[exp.Expression, Scope, Mapping[str, Named], "Setting"], Expr]
 
 @dataclass(frozen=True)
 class Setting:
-    """What all names of one statement stand in: the catalogues, the whole text, and how SELECTs among the expressions
-    are typed."""
+    """What all names of one statement stand in: the catalogues, the whole text, how SELECTs among the expressions are
+    typed, and how many tables have been named in all."""
 
     context: Context
     sql: str
     nested: Nested
+    count: list[int] = field(default_factory=lambda: [0])
 
     def inside(self, names: Mapping[str, Named]) -> Callable[[exp.Expression, Scope], Expr]:
         """The typing of SELECTs among expressions, where WITH gives these names."""

@@ -64,7 +64,7 @@ class Subqueries:
         if distinct and select.args.get("distinct") is not None and not select.args["distinct"].args.get("on"):
             select = select.copy()
             select.set("distinct", None)  # what is IN a set is so however often it occurs
-        sources = Sources(select, body.names, self.setting.sql)
+        sources = Sources(select, body.names, self.setting.sql, self.setting.count)
         if len({item.party for item in sources.items}) > 1:
             raise UsageError("a SELECT over both parties' tables is not supported here", hint=_HINT)
         if len(body.select.expressions) != 1:

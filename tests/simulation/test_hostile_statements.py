@@ -38,6 +38,30 @@ GROWING: dict[str, Callable[[int], str]] = {
     "arrays": lambda n: "SELECT " + "[" * n + "1" + "]" * n,
     "types": lambda n: "SELECT CAST(1 AS " + "LIST(" * n + "INT" + ")" * n + ")",
     "subqueries": lambda n: _nested("SELECT * FROM (%s)", n, "SELECT 1"),
+    "numbers of tables": lambda n: (
+        f"SELECT COUNT(*) AS x {JOIN} WHERE "
+        + " AND ".join(f"b.age>(SELECT AVG(age)+{i} FROM bank.customers)" for i in range(n))
+    ),
+    "sets": lambda n: (
+        f"SELECT COUNT(*) AS x {JOIN} WHERE "
+        + " OR ".join(["b.phone IN (SELECT phone FROM bank.customers WHERE age>2)"] * n)
+    ),
+    "sets in sets": lambda n: (
+        f"SELECT COUNT(*) AS x {JOIN} WHERE "
+        + _nested("phone IN (SELECT phone FROM bank.customers WHERE %s)", n, "age>2")
+    ),
+    "around": lambda n: _nested("SELECT n+n AS n FROM (%s)", n, f"SELECT COUNT(*) AS n {JOIN}"),
+    "with": lambda n: (
+        "WITH x0 AS (SELECT * FROM bank.customers), "
+        + ", ".join(f"x{i + 1} AS (SELECT phone, age+age AS age FROM x{i})" for i in range(n))
+        + f" SELECT SUM(b.age) AS s FROM x{n} b JOIN telco.subscribers t ON b.phone=t.msisdn"
+    ),
+    "replace": lambda n: (
+        f"SELECT COUNT(*) AS x {JOIN} WHERE {_nested('replace(%s,chr,chr)', n, 'b.region')} = 'x'".replace(
+            "chr,chr", "'a','aaaaaaaaaa'"
+        )
+    ),
+    "union": lambda n: " UNION ALL ".join([f"SELECT COUNT(*) AS x {JOIN}"] * n),
     "comments": lambda n: "SELECT " + "/*" * n,
 }
 
