@@ -16,7 +16,7 @@ because who knows what the other ways gave is left with this one. A way that giv
 
 from __future__ import annotations
 
-from mpc.sql.lookups import looked
+from mpc.sql.lookups import all_of, looked
 from mpc.sql.types import Expr, owners
 from party.errors import UsageError
 
@@ -34,6 +34,10 @@ def ways(expr: Expr) -> tuple[Way, ...]:
         return () if expr.kind == "null" or expr.value in (0, False) else _ALWAYS
     if expr.op in ("column", "scalar"):
         return _ALWAYS
+    if expr.op == "total":  # a group enters by a way of its rows if one of them does
+        (value,) = expr.args
+        every = ways(value) if value.op != "literal" else _ALWAYS
+        return tuple((Expr("total", "bool", (all_of(way),), "bool_or", low=0, high=1),) if way else () for way in every)
     if expr.op == "looked":
         row, value = expr.args
         return tuple(tuple(looked(row, condition) for condition in way) for way in ways(value))

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mpc.sql.types import NULL_IF_AN_ARGUMENT_IS, Expr, Plan
+from mpc.sql import numbers
+from mpc.sql.types import NULL_IF_AN_ARGUMENT_IS, Expr, Kind, Plan
 
 __all__ = [
     "TRUE",
@@ -20,12 +21,14 @@ __all__ = [
     "Unique",
     "all_of",
     "further",
+    "grouped",
     "looked",
     "lookup",
     "matched",
     "null_of_nulls",
     "reads",
     "reads_of",
+    "total",
 ]
 
 TRUE = Expr("literal", "bool", value=True, low=0, high=1)
@@ -46,6 +49,28 @@ def lookup(party: str, table: str, conditions: Iterable[Expr], pairs: Iterable[t
     pairs: (key over the rows there, expression over the rows here).
     """
     return Expr("lookup", "null", (all_of(conditions), *(expr for pair in pairs for expr in pair)), table, party)
+
+
+def grouped(party: str, table: str, conditions: Iterable[Expr], pairs: Iterable[tuple[Expr, Expr]]) -> Expr:
+    """The rows of a further table that fulfil the conditions, those of equal keys together: `total` sums them up."""
+    found = lookup(party, table, conditions, pairs)
+    return Expr("grouped", "null", found.args, found.value, found.owner)
+
+
+def total(function: str, value: Expr, rows: int) -> Expr:
+    """count, sum, avg, min or max of a value over at most so many rows; TRUE counts them."""
+    if function == "count":
+        return Expr("total", "integer", (value,), function, low=0, high=rows)
+    if function == "avg" or (function == "sum" and value.kind == "float"):
+        return Expr("total", "float", (value,), function)
+    if function == "sum":
+        number = numbers.as_number(value)
+        bounds: tuple[int | None, int | None] = (None, None)
+        if number.low is not None and number.high is not None:
+            bounds = min(0, number.low * rows), max(0, number.high * rows)
+        kind: Kind = "decimal" if number.kind == "decimal" else "integer"
+        return Expr("total", kind, (value,), function, scale=number.scale, low=bounds[0], high=bounds[1])
+    return Expr("total", value.kind, (value,), function, scale=value.scale, low=value.low, high=value.high)
 
 
 def all_of(conditions: Iterable[Expr]) -> Expr:
@@ -148,7 +173,12 @@ def reads(exprs: Iterable[Expr], aligned: str) -> Reads:
         elif expr.op in ("looked", "matched"):
             row = expr.args[0]
             there.setdefault(str(row.value), set())
-            unique.add(Unique(str(row.value), row.args[1::2]))
+            if row.op == "lookup":
+                unique.add(Unique(str(row.value), row.args[1::2]))
+            else:  # many rows there for one here: each of them decides on one row only
+                whole = table or aligned
+                there.setdefault(whole, set()).update(str(column.value) for column in row.args[2::2])
+                unique.add(Unique(whole, row.args[2::2]))
         elif expr.op in ("scalar", "member"):
             there.setdefault(str(expr.args[0].value), set())
             if expr.op == "member":

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from sqlglot import exp
 
-from mpc.sql import lookups
+from mpc.sql import lookups, numbers
 from mpc.sql.bind import bind, truth_of
+from mpc.sql.entering import check_value
 from mpc.sql.places import StatementError, locate, placed, word_at
 from mpc.sql.reading import Named, aggregated, bare, name_of
 from mpc.sql.scope import Relation, Scope, catalogue_columns, refuse
@@ -20,11 +21,14 @@ from mpc.sql.sources import HINT, Item, Joined, Sources, chained
 from mpc.sql.types import Context, Expr, owners
 from party.errors import UsageError
 
-__all__ = ["Derived", "From", "Local", "Setting", "source_of"]
+__all__ = ["Derived", "Joining", "Local", "Setting", "source_of"]
 
 _LOCAL = "a SELECT over one party's tables: columns, arithmetic, WHERE, JOIN on columns of the same party"
 
 
+_AGGREGATES: dict[type[exp.Expression], str] = {
+    exp.Count: "count", exp.Sum: "sum", exp.Avg: "avg", exp.Min: "min", exp.Max: "max",
+}  # fmt: skip
 Nested = Callable[[exp.Expression, Scope, Mapping[str, Named], "Setting"], Expr]
 
 
@@ -56,12 +60,14 @@ class Local:
     table: str
     columns: Mapping[str, Expr]
     conditions: tuple[Expr, ...] = ()
+    keys: tuple[Expr, ...] = ()  # of GROUP BY
 
 
-def source_of(item: Item, setting: Setting, nullable: bool = False) -> Local:
-    """The rows that one name in FROM stands for. nullable: any column may be NULL, whatever it declares."""
+def source_of(item: Item, setting: Setting, nullable: bool = False, further: bool = False) -> Local:
+    """The rows that one name in FROM stands for. nullable: any column may be NULL, whatever it declares. further: it is
+    looked up in, and may be grouped."""
     if item.body is not None and item.sources is not None:
-        return Derived(item.sources, setting, nullable).local()
+        return Derived(item.sources, setting, nullable, further).local()
     context = setting.context
     catalogue = next((c for c in context.catalogues if c.party == item.party), None)
     table = None if catalogue is None else catalogue.table(item.table)
@@ -74,7 +80,7 @@ def source_of(item: Item, setting: Setting, nullable: bool = False) -> Local:
     return Local(item.party, item.table, catalogue_columns(item.party, table, nullable))
 
 
-class _Joining:
+class Joining:
     """Joins further tables of one owner to what is known already, in any order that works."""
 
     def __init__(self, setting: Setting, known: dict[str, Relation]) -> None:
@@ -115,10 +121,22 @@ class _Joining:
                 hint="name the table whose rows count first: FROM bank.customers b LEFT JOIN bank.accounts a ON ...",
             )
             raise locate(told, joined.item.node)
-        rows = source_of(item, self.setting)
+        rows = source_of(item, self.setting, further=True)
         relation = Relation(item.party, item.table, rows.columns)
         pairs = self._pairs(sources, joined, item, relation)
-        found = lookups.lookup(item.party, item.table, rows.conditions, pairs)
+        if rows.keys and {inner for inner, _ in pairs} != set(rows.keys):
+            told = UsageError(
+                f"{item.alias} is joined on other columns than it is grouped by", hint="join on all columns of GROUP BY"
+            )
+            raise locate(told, joined.item.node)
+        if rows.keys and not all(outer.op == "column" for _, outer in pairs):
+            told = UsageError(
+                f"{item.alias}, a grouped table, is joined with computed columns",
+                hint="join it on columns that are unique in their table",
+            )
+            raise locate(told, joined.item.node)
+        make = lookups.grouped if rows.keys else lookups.lookup
+        found = make(item.party, item.table, rows.conditions, pairs)
         columns = {name: lookups.looked(found, column) for name, column in rows.columns.items()}
         self.known[item.alias] = Relation(item.party, item.table, columns, further=True)
         if joined.kind == "INNER":
@@ -174,10 +192,11 @@ class _Joining:
 class Derived:
     """A SELECT over tables of one party: its columns as expressions, its WHERE as conditions."""
 
-    def __init__(self, sources: Sources, setting: Setting, nullable: bool) -> None:
-        self.sources = sources
+    def __init__(self, sources: Sources, setting: Setting, nullable: bool, further: bool = False) -> None:
+        self.sources, self.setting = sources, setting
+        group = sources.select.args.get("group") if further else None
         for name, part in sources.select.args.items():
-            if part in (None, False, []) or name in ("expressions", "from_", "joins", "where", "with_"):
+            if part in (None, False, [], group) or name in ("expressions", "from_", "joins", "where", "with_"):
                 continue
             word = name.upper().strip("_")
             told = UsageError(f"{word} in a derived table is not supported", hint=_LOCAL)
@@ -188,13 +207,39 @@ class Derived:
             )
         self.first = source_of(sources.first, setting, nullable)
         known = {sources.first.alias: Relation(self.first.party, self.first.table, self.first.columns)}
-        self.joining = _Joining(setting, known)
+        self.joining = Joining(setting, known)
         for join in sources.joins:
             if join.item.party != self.first.party:
                 told = UsageError("a derived table reads tables of one party", hint=_LOCAL)
                 raise locate(told, join.item.node)
         self.joining.join(sources, sources.joins)
         self.scope = Scope(self.joining.known, setting.context.catalogues, nested=setting.inside(sources.names))
+
+        self.keys = tuple(self._key(node) for node in group.expressions) if group is not None else ()
+
+    @placed
+    def _key(self, node: exp.Expression) -> Expr:
+        found = bind(node, self.scope)
+        if found.op != "column":
+            raise UsageError("a further table is grouped by its columns", hint="GROUP BY customer")
+        return found
+
+    @placed
+    def call(self, node: exp.Expression) -> tuple[str, Expr] | None:
+        """An aggregate of its rows: the function, and the value of a row; None for anything else."""
+        function = _AGGREGATES.get(type(node))
+        given = [part for name, part in node.args.items() if part not in (None, False, []) and name != "big_int"]
+        if function is None or len(given) != 1 or isinstance(given[0], (list, exp.Distinct)):
+            return None
+        star = isinstance(node.this, exp.Star) and function == "count"
+        value = lookups.TRUE if star else bind(node.this, self.scope)
+        if not star and owners(value) != {self.first.party}:
+            raise UsageError(f"{function.upper()} of a constant is not supported here", hint="of a column")
+        if function in ("sum", "avg"):
+            if not (numbers.numeric(value) or value.kind == "float"):
+                raise UsageError(f"{function.upper()} of a {value.kind}", hint="of numbers")
+            check_value(value)
+        return function, value
 
     def conditions(self) -> tuple[Expr, ...]:
         """What its rows fulfil."""
@@ -214,12 +259,14 @@ class Derived:
                 if name.lower() in (known.lower() for known in columns):
                     raise locate(UsageError(f"two columns are named {name!r}", hint="name them with AS"), node)
                 columns[name] = found
-        return Local(self.first.party, self.first.table, columns, self.conditions())
+        return Local(self.first.party, self.first.table, columns, self.conditions(), self.keys)
 
     @placed
     def _columns(self, node: exp.Expression) -> list[tuple[str, Expr]]:
         star = node if isinstance(node, exp.Star) else node.this if isinstance(node, exp.Column) else None
         if not isinstance(star, exp.Star):
+            if self.keys:
+                return [(name_of(node), self._of_group(bare(node)))]
             if aggregated(node):
                 raise UsageError("an aggregate in a derived table is not supported", hint=_LOCAL)
             return [(name_of(node), bind(bare(node), self.scope))]
@@ -231,148 +278,19 @@ class Derived:
         items = self.sources.items if of is None else [of]
         return [pair for item in items for pair in self.scope.aliases[item.alias].columns.items()]
 
+    def _of_group(self, node: exp.Expression) -> Expr:
+        """A key of GROUP BY, or an aggregate of the rows of a group."""
+        found = self.call(node)
+        if found is not None:
+            return lookups.total(*found, self.setting.rows(self.first.party, self.first.table))
+        if aggregated(node):
+            raise UsageError("not one aggregate", hint="columns of a grouped table: keys, COUNT, SUM, AVG, MIN, MAX")
+        key = bind(node, self.scope)
+        if key not in self.keys:
+            raise UsageError("neither aggregated nor in GROUP BY", hint="group by it")
+        return key
+
 
 def _start(select: exp.Expression) -> int:
     starts = [part.meta["start"] for part in select.walk() if "start" in part.meta]
     return min(starts, default=0)
-
-
-class From:
-    """FROM and JOIN of a joint SELECT: the scope of its columns, tables, keys, and conditions of the owners."""
-
-    def __init__(self, sources: Sources, setting: Setting) -> None:
-        self.sources, self.context = sources, setting.context
-        context = setting.context
-        pair = sources.pair()
-        for item in sources.items:
-            if item.party not in context.parties:
-                source_of(item, setting)
-        self.keep = sources.keep()
-        unmatched = next((party for party in context.parties if self.keep not in (None, party)), None)
-        by_party = {item.party: item for item in pair}
-        self.pair = by_party[context.parties[0]], by_party[context.parties[1]]
-        self.tables = self.pair[0].table, self.pair[1].table
-        known: dict[str, Relation] = {}
-        conditions: list[Expr] = []
-        for item in pair:
-            rows = source_of(item, setting, item.party == unmatched)
-            if item.party == unmatched:
-                _check_kept(rows, item)
-            known[item.alias] = Relation(item.party, item.table, rows.columns)
-            conditions += rows.conditions
-        joining = _Joining(setting, known)
-        cross = sources.cross()
-        others = [join for join in sources.joins if join is not cross]
-        self._check_order(others, cross, unmatched)
-        joining.join(sources, others)
-        self.conditions = (*conditions, *joining.conditions)
-        self.scope = Scope(
-            {item.alias: known[item.alias] for item in sources.items},
-            context.catalogues,
-            unmatched,
-            setting.inside(sources.names),
-        )
-        self.join = self._keys(cross)
-
-    def _check_order(self, others: list[Joined], cross: Joined, unmatched: str | None) -> None:
-        """A table that drops rows of the side whose rows may be missing is joined behind the parties' own join."""
-        order = self.sources.joins
-        for join in others:
-            if join.kind == "INNER" and join.item.party == unmatched and order.index(join) < order.index(cross):
-                told = UsageError(
-                    f"the JOIN of {join.item.alias} stands before the {cross.kind} JOIN of the parties",
-                    hint="write it behind, or as LEFT JOIN",
-                )
-                raise locate(told, join.item.node)
-
-    # --- the keys -----------------------------------------------------------------------------------------------------
-
-    def _keys(self, join: Joined) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The key columns of each party. The condition is the declared keys; several, tried in order, stand with OR."""
-        if join.node.args.get("using"):
-            written = [{self._alike(name) for name in join.node.args["using"]}]
-        else:
-            written = [self._pairs(part) for part in chained(join.node.args["on"], exp.Or)]
-        declared = []
-        for catalogue, item in zip(self.context.catalogues, self.pair, strict=True):
-            table = catalogue.table(item.table)
-            keys = table.key if table is not None else ()
-            if not keys:
-                told = UsageError(
-                    f"{catalogue.party}.{item.table} has no key",
-                    hint=f"{catalogue.party} declares it in party.yaml and grants `join` on it",
-                )
-                raise locate(told, item.node)
-            declared.append(keys)
-        first, second = declared
-        alike = [len(key) for key in first] == [len(key) for key in second]
-        if not alike or written != [set(zip(*pair, strict=True)) for pair in zip(first, second, strict=True)]:
-            wanted = " and ".join(
-                f"{catalogue.party} ({'; else '.join(', '.join(key) for key in keys)})"
-                for catalogue, keys in zip(self.context.catalogues, declared, strict=True)
-            )
-            told = UsageError(
-                "the join is not on the declared keys",
-                hint=f"join on {wanted}, column by column in order"
-                + (", with OR between the keys" if len(first) > 1 else ""),
-            )
-            raise locate(told, join.node.args.get("on") or join.item.node)
-        return tuple(name for key in first for name in key), tuple(name for key in second for name in key)
-
-    def _pairs(self, condition: exp.Expression) -> set[tuple[str, str]]:
-        """The equalities of one key: (column of the first party, column of the second)."""
-        pairs: set[tuple[str, str]] = set()
-        for part in chained(condition, exp.And):
-            sides = [part.this, part.expression] if isinstance(part, exp.EQ) else []
-            if len(sides) != 2 or not all(isinstance(side, exp.Column) for side in sides):
-                told = UsageError(
-                    f"the join condition {part.sql(dialect='duckdb')[:80]} is not supported",
-                    hint="join on equality of the declared keys; other conditions go into WHERE",
-                )
-                raise locate(told, part)
-            by_party = dict(self._key(side) for side in sides)
-            if len(by_party) != 2:
-                told = UsageError(
-                    "a join condition equates a key of one party with the other's", hint="b.phone = t.msisdn"
-                )
-                raise locate(told, part)
-            pairs.add((by_party[self.context.parties[0]], by_party[self.context.parties[1]]))
-        return pairs
-
-    def _alike(self, name: exp.Expression) -> tuple[str, str]:
-        """The equality that one name in USING stands for."""
-        first, second = (
-            self._key(exp.Column(this=name.copy(), table=exp.to_identifier(item.alias, quoted=True)))[1]
-            for item in self.pair
-        )
-        return first, second
-
-    def _key(self, node: exp.Expression) -> tuple[str, str]:
-        """Party and column of one side of a join condition: a column as its table has it, under any name."""
-        try:
-            found = self.scope.column(node)
-        except UsageError as error:
-            raise locate(error, node) from None
-        if found.op != "column" or found.owner is None:
-            told = UsageError(
-                f"{node.sql(dialect='duckdb')[:80]} is no column of an aligned table", hint="join on the declared keys"
-            )
-            raise locate(told, node)
-        return found.owner, str(found.value)
-
-
-def _check_kept(rows: Local, item: Item) -> None:
-    """Rows kept without a match are NULL in all columns of the other side: a derived table must say the same."""
-    if rows.conditions:
-        told = UsageError(
-            f"the WHERE of {item.alias} would decide which rows of the other party have a match",
-            hint="use JOIN, or put the condition into FILTER or CASE",
-        )
-        raise locate(told, item.node)
-    for name, column in rows.columns.items():
-        if not lookups.null_of_nulls(column):
-            told = UsageError(
-                f"the column {name} of {item.alias} may have a value where there is no match",
-                hint="compute it in the outer SELECT",
-            )
-            raise locate(told, item.node)

@@ -49,6 +49,8 @@ def from_text(table: str, exprs: Iterable[Expr]) -> str:
         columns = [f"{render(key)} AS {name}_k{place}" for place, key in enumerate(keys)]
         columns += [f"{render(value)} AS {_label('v', value)}" for value in values]
         rows = f"SELECT {', '.join(columns)} FROM {_rows(str(row.value), [*row.args[:1], *keys, *values], row.args[0])}"  # noqa: S608
+        if row.op == "grouped":
+            rows += f" GROUP BY {', '.join(str(place + 1) for place in range(len(keys)))}"
         equal = " AND ".join(f"{name}.{name}_k{place} = {render(expr)}" for place, expr in enumerate(here))
         text += f" LEFT JOIN ({rows}) AS {name} ON {equal}"
     return text
@@ -94,18 +96,23 @@ def _scalar(expr: Expr) -> str:
 def _number(expr: Expr) -> str:
     """A number of a whole table; NULL where too few rows enter it in one of its ways."""
     table, condition, value, least, *ways = expr.args
-    if expr.value == "count":
-        text = "count(*)" if value == TRUE else f"count({render(value)})"
-    else:
-        text = f"{expr.value}({render(value)})"
-        if expr.value == "avg":
-            text = f"({text} / {10**value.scale})" if value.scale else text
-        elif expr.kind in ("integer", "decimal"):
-            text = f"CAST({text} AS {'HUGEINT' if _wide(expr) else 'BIGINT'})"
+    text = _total(expr, value)
     enough = " AND ".join(f"count(*) FILTER (WHERE {render(way)}) >= {int(least.value or 0)}" for way in ways)
     text = f"CASE WHEN {enough} THEN {text} END" if ways else text
     rows = _rows(str(table.value), [condition, value, *ways], condition)
     return f"SELECT {text} AS {_label('s', expr)}_v FROM {rows}"  # noqa: S608
+
+
+def _total(expr: Expr, value: Expr) -> str:
+    """An aggregate of the rows of a whole table, or of each group."""
+    if expr.value == "count":
+        return "count(*)" if value == TRUE else f"count({render(value)})"
+    text = f"{expr.value}({render(value)})"
+    if expr.value == "avg":
+        return f"({text} / {10**value.scale})" if value.scale else text
+    if expr.kind in ("integer", "decimal"):
+        return f"CAST({text} AS {'HUGEINT' if _wide(expr) else 'BIGINT'})"
+    return text
 
 
 def _member(expr: Expr) -> str:
@@ -365,6 +372,7 @@ _OPS: dict[str, Callable[[Expr], str]] = {
     "days": lambda expr: _moved(f"{render(expr.args[0])} + CAST({render(expr.args[1])} AS INTEGER)"),
     "date_diff": lambda expr: f"date_diff('{expr.value}', {', '.join(render(arg) for arg in expr.args)})",
     "looked": _looked,
+    "total": lambda expr: _total(expr, expr.args[0]),
     "matched": _matched,
     "scalar": _scalar,
     "member": _member,

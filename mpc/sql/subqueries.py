@@ -14,24 +14,17 @@ from sqlglot import exp
 
 from mpc.sql import lookups, numbers
 from mpc.sql.bind import bind
-from mpc.sql.entering import check_value, ways
+from mpc.sql.entering import ways
 from mpc.sql.places import locate, placed
 from mpc.sql.reading import Named, bare, unwrapped
 from mpc.sql.relations import Derived, Setting
 from mpc.sql.scope import Scope, refuse
 from mpc.sql.sources import Sources
-from mpc.sql.types import Expr, Kind, owners
+from mpc.sql.types import Expr, owners
 from party.errors import UsageError
 
 __all__ = ["Subqueries", "nested"]
 
-_FUNCTIONS: dict[type[exp.Expression], str] = {
-    exp.Count: "count",
-    exp.Sum: "sum",
-    exp.Avg: "avg",
-    exp.Min: "min",
-    exp.Max: "max",
-}
 _HINT = (
     "among expressions: (SELECT one of COUNT, SUM, AVG, MIN, MAX FROM tables of one party [WHERE ...]),"
     " and x IN (SELECT column FROM tables of the same party [WHERE ...]);"
@@ -77,28 +70,16 @@ class Subqueries:
         if isinstance(call, exp.Filter):
             conditions.append(rows.truth(call.expression.this))
             call = call.this
-        function = _FUNCTIONS.get(type(call))
-        given = [part for name, part in call.args.items() if part not in (None, False, []) and name != "big_int"]
-        if function is None or len(given) != 1 or isinstance(given[0], (list, exp.Distinct)):
+        found = rows.call(call)
+        if found is None:
             raise locate(UsageError("a SELECT among the expressions is of one aggregate", hint=_HINT), call)
-        star = isinstance(call.this, exp.Star) and function == "count"
-        value = lookups.TRUE if star else bind(call.this, rows.scope)
-        self._check(function, value, call, rows)
-        shape = self._shape(function, value, rows)
+        function, value = found
+        shape = lookups.total(function, value, self.setting.rows(rows.first.party, rows.first.table))
         least = numbers.literal(str(max(self.setting.context.min_rows, 1)))
         table = lookups.further(rows.first.party, rows.first.table)
         entering = self._entering(value) if self.setting.context.min_rows > 1 else ()
         args = (table, lookups.all_of(conditions), value, least, *entering)
         return Expr("scalar", shape.kind, args, function, scale=shape.scale, low=shape.low, high=shape.high)
-
-    @staticmethod
-    def _check(function: str, value: Expr, node: exp.Expression, rows: Derived) -> None:
-        if value is not lookups.TRUE and owners(value) != {rows.first.party}:
-            raise locate(UsageError(f"{function.upper()} of a constant is not supported here", hint=_HINT), node)
-        if function in ("sum", "avg"):
-            if not (numbers.numeric(value) or value.kind == "float"):
-                raise locate(UsageError(f"{function.upper()} of a {value.kind}", hint="of numbers"), node)
-            check_value(value)
 
     @staticmethod
     def _entering(value: Expr) -> tuple[Expr, ...]:
@@ -107,22 +88,6 @@ class Subqueries:
             return (lookups.TRUE,)
         present = Expr("not", "bool", (Expr("isnull", "bool", (value,), low=0, high=1),), low=0, high=1)
         return tuple(dict.fromkeys(lookups.all_of([present, *way]) for way in (ways(value) or ((),))))
-
-    def _shape(self, function: str, value: Expr, rows: Derived) -> Expr:
-        """Kind, scale and bounds of the number."""
-        most = self.setting.rows(rows.first.party, rows.first.table)
-        if function == "count":
-            return Expr("count", "integer", low=0, high=most)
-        if function == "avg" or (function == "sum" and value.kind == "float"):
-            return Expr("avg", "float")
-        if function == "sum":
-            number = numbers.as_number(value)
-            bounds: tuple[int | None, int | None] = (None, None)
-            if number.low is not None and number.high is not None:
-                bounds = min(0, number.low * most), max(0, number.high * most)
-            kind: Kind = "decimal" if number.kind == "decimal" else "integer"
-            return Expr("sum", kind, scale=number.scale, low=bounds[0], high=bounds[1])
-        return value
 
     def _member(self, node: exp.Expression) -> Expr:
         here = bind(node.this, self.scope)

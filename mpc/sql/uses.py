@@ -35,6 +35,8 @@ def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple
         if expr.op == "looked":
             yield from columns_of(expr.args[1], use, there)
         return
+    if expr.op == "total" and expr.value in ("min", "max"):
+        yield from columns_of(expr.args[0], "rank", table)
     if expr.op in ("scalar", "member"):
         there = str(expr.args[0].value)
         yield from columns_of(expr.args[1], "filter", there)

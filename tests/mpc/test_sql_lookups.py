@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mpc.sql import Context, StatementError, plans
+from mpc.sql import Context, StatementError, plans, reads_of
 from party.catalogue import Column, Table
 from party.request import Use
 from tests.mpc.sqlkit import Pair, agree, arrow, context, oracle, tables
@@ -114,6 +114,9 @@ STATEMENTS = {
     "kept_behind": f"SELECT COUNT(*) AS n, SUM(f.price) AS c FROM {B} LEFT JOIN {T} {ON} JOIN telco.tariffs f ON f.plan = t.plan",  # noqa: E501
     "case": f"SELECT SUM(CASE WHEN r.open THEN r.rent ELSE 0 END) AS s, SUM(COALESCE(r.floor, 9) * t.late) AS c FROM {B} LEFT {BRANCH} JOIN {T} {ON}",  # noqa: E501
     "compared": f"SELECT COUNT(*) AS n FROM {B} LEFT {BRANCH} JOIN {T} {ON} WHERE r.floor < t.late",
+    "grouped": f"SELECT COUNT(*) AS n, SUM(g.total) AS s, SUM(g.many * t.late) AS m FROM {B} JOIN (SELECT holder, SUM(credit) AS total, COUNT(*) AS many FROM bank.accounts GROUP BY holder) g ON g.holder = b.phone JOIN {T} {ON}",  # noqa: E501
+    "grouped_left": f"SELECT COUNT(*) AS n, SUM(g.least) AS s, COUNT(g.a) AS c, SUM(COALESCE(g.many, 0)) AS m FROM {B} LEFT JOIN (SELECT age, MIN(credit) AS least, AVG(credit) AS a, COUNT(credit) AS many, MAX(holder) AS h FROM bank.accounts WHERE kind = 'gold' GROUP BY age) g ON g.age = b.age JOIN {T} {ON} WHERE g.h IS NULL OR g.a > -50",  # noqa: E501
+    "grouped_many": f"WITH g AS (SELECT a.age AS k, a.kind AS l, SUM(CASE WHEN a.credit > 0 THEN a.credit ELSE 0 END) AS p FROM bank.accounts a GROUP BY a.age, a.kind) SELECT SUM(g.p * t.late) AS s, COUNT(*) AS n FROM {B} JOIN g ON g.k = b.age AND b.region = g.l JOIN {T} {ON}",  # noqa: E501
     "having": f"SELECT r.city, SUM(t.late) AS s FROM {B} {BRANCH} JOIN {T} {ON} GROUP BY 1 HAVING COUNT(*) > 5 ORDER BY s",  # noqa: E501
 }
 
@@ -126,10 +129,10 @@ def ideal() -> Iterator[Pair]:
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
 def test_statement_equals_duckdb(name: str, ideal: Pair) -> None:
     bank, telco = tables(500)
-    ideal.further = rows_of(bank.column("phone").to_pylist())
-    planned = full(500)
-    found = ask(ideal, STATEMENTS[name], bank, telco, planned)
-    agree(found, oracle(STATEMENTS[name], bank, telco, ideal.further))
+    more = rows_of(bank.column("phone").to_pylist())
+    ideal.further = more | {"bank.customers": bank, "telco.subscribers": telco}
+    found = ask(ideal, STATEMENTS[name], bank, telco, full(500))
+    agree(found, oracle(STATEMENTS[name], bank, telco, more))
 
 
 def test_a_lookup_needs_join_on_both_sides_and_the_use_of_its_columns() -> None:
@@ -148,6 +151,30 @@ def test_a_lookup_needs_join_on_both_sides_and_the_use_of_its_columns() -> None:
 
 
 REFUSED = {
+    "grouped_by_more": (
+        f"SELECT COUNT(*) FROM {B} JOIN (SELECT age, kind FROM bank.accounts GROUP BY age, kind) g ON g.age = b.age JOIN {T} {ON}",  # noqa: E501
+        "all columns of GROUP BY",
+    ),
+    "grouped_by_expression": (
+        f"SELECT COUNT(*) FROM {B} JOIN (SELECT age + 1 AS a FROM bank.accounts GROUP BY age + 1) g ON g.a = b.age JOIN {T} {ON}",  # noqa: E501
+        "its columns",
+    ),
+    "not_grouped": (
+        f"SELECT COUNT(*) FROM {B} JOIN (SELECT age, kind FROM bank.accounts GROUP BY age) g ON g.age = b.age JOIN {T} {ON}",  # noqa: E501
+        "GROUP BY",
+    ),
+    "grouped_arithmetic": (
+        f"SELECT COUNT(*) FROM {B} JOIN (SELECT age, 2 * SUM(credit) AS s FROM bank.accounts GROUP BY age) g ON g.age = b.age JOIN {T} {ON}",  # noqa: E501
+        "not one aggregate",
+    ),
+    "grouped_computed": (
+        f"SELECT COUNT(*) FROM {B} LEFT {BRANCH} JOIN (SELECT age FROM bank.accounts GROUP BY age) g ON g.age = r.floor JOIN {T} {ON}",  # noqa: E501
+        "computed columns",
+    ),
+    "grouped_aligned": (
+        f"SELECT COUNT(*) FROM (SELECT phone, COUNT(*) AS n FROM bank.customers GROUP BY phone) b JOIN {T} {ON}",
+        "derived table",
+    ),
     "types": (f"SELECT COUNT(*) FROM {B} JOIN bank.regions g ON b.region = g.id JOIN {T} {ON}", "a integer is joined"),
     "floats": (
         f"SELECT COUNT(*) FROM {B} JOIN bank.branches r ON b.score = r.rent JOIN {T} {ON}",
@@ -224,3 +251,21 @@ def test_a_0_1_column_of_a_further_table_is_a_condition_where_it_is_multiplied(i
 def count_open(bank: pa.Table) -> int:
     """Customers of the one branch that is open."""
     return sum(branch == "Łódź" for branch in bank.column("branch").to_pylist())
+
+
+def test_a_grouped_table_is_joined_on_what_is_unique_here_and_a_plain_one_on_what_is_unique_there() -> None:
+    for name, wanted in (("grouped", ("customers", ("phone",))), ("inner", ("branches", ("name",)))):
+        (made,) = plans(STATEMENTS[name], full(100))
+        assert [(unique.table, unique.columns) for unique in reads_of(made, "bank").unique] == [wanted]
+
+
+def test_min_rows_counts_the_rows_whose_group_enters_by_an_arm(ideal: Pair) -> None:
+    bank, telco = tables(500)
+    ideal.further = rows_of(bank.column("phone").to_pylist()) | {"bank.customers": bank}
+    keys = ideal.further["bank.accounts"].column("holder").to_pylist()
+    for holders, shown in ((keys[:3], False), (keys[:60], True)):
+        arm = f"CASE WHEN holder IN ({', '.join(map(repr, holders))}) THEN 6 ELSE 5 END"
+        inner = f"(SELECT holder, SUM({arm}) AS x FROM bank.accounts GROUP BY holder)"
+        sql = f"SELECT SUM(g.x) AS s, COUNT(*) AS n FROM {B} JOIN {inner} g ON g.holder = b.phone JOIN {T} {ON}"
+        (row,) = ask(ideal, sql, bank, telco, full(500, min_rows=20)).rows
+        assert row == {"s": 5 * 250 + 60 if shown else None, "n": 250}

@@ -107,6 +107,18 @@ def test_a_number_of_a_whole_table_takes_in_rows_that_are_not_aligned(world: Wor
         world.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.balance = (SELECT MAX(balance) FROM bank.customers)")
 
 
+def test_many_rows_of_a_further_table_are_summed_up_for_each_row(world: World) -> None:
+    keys = [f"+4479{i:08d}" for i in range(ROWS)]
+    world.branches([keys[20], keys[20], keys[30], keys[2]], [3, 50, 9, 7], ["York", "Bath", "York", "York"])
+    inner = "(SELECT name, SUM(rent) AS total FROM bank.branches GROUP BY name)"
+    sql = f"SELECT COUNT(*) AS n, SUM(g.total) AS s {JOIN} JOIN {inner} g ON g.name = b.phone"
+    world.open()
+    (answer,) = world.ask(sql)
+    assert answer["rows"] == [{"n": 2, "s": 62}]
+    with pytest.raises(DataError, match="branch is not unique in table customers"):
+        world.ask(sql.replace("g.name = b.phone", "g.name = b.branch"))
+
+
 def test_before_in_stands_a_column_that_is_unique_in_its_whole_table(world: World) -> None:
     world.open()
     world.branches(["north", "south", "west"], [3, 50, 9], ["York", "Bath", "York"])
