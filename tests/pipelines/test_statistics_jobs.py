@@ -44,7 +44,7 @@ GRANTS = {
 }  # fmt: skip
 COLUMNS = {
     "bank": "  age: {type: integer, range: [0, 120]}\n  bad: {type: bool}\n  region: {type: string, domain: [n, s]}\n",
-    "telco": "  minutes: {type: integer, range: [0, 10000]}\n  plan: {type: string}\n"
+    "telco": "  minutes: {type: integer, range: [0, 10000]}\n  plan: {type: string, domain: [basic, plus]}\n"
     "  days: {type: integer, range: [0, 4000]}\n  recent: {type: integer, range: [0, 1]}\n",
 }
 
@@ -86,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="module")
 def ran(world: World) -> Iterator[tuple[pd.DataFrame, dict[str, Any]]]:
-    pooled = world.set()
+    pooled = world.set(min_rows=1)
     yield pooled, world.run(HEAD + STATISTICS, new=True)
 
 
@@ -162,8 +162,32 @@ def test_each_statistic_of_a_column_takes_one_query_of_the_budget(ran: Any, worl
     assert taken == {"bank": [10], "telco": [10]}
 
 
-def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World) -> None:
+GUARDED = """analyse:
+  - name: drivers
+    statistics:
+      woe: {columns: [telco.minutes, telco.days, telco.plan], by: bank.bad, bins: 3}
+      auc: {columns: [telco.minutes], by: bank.bad}
+"""
+
+
+def test_statistics_go_through_the_guard_of_the_history(world: World) -> None:
+    """Columns with other missing values, and the same again, are answered; a cut that moves a few rows is not."""
     world.set()
+    (world.homes["telco"] / "policy.yaml").write_text(
+        (world.homes["telco"] / "policy.yaml").read_text().replace("days: [aggregate]", "days: [group, rank]")
+    )
+    first = world.run(HEAD + GUARDED, new=True)["statistics"]["drivers"]
+    assert [row[-1] for row in first["woe"]["rows"]] == [True, True, True]
+    again = HEAD + GUARDED.replace("name: drivers", "name: again").replace("bins: 3", "bins: 3, merge: 0.5")
+    assert world.run(again, new=True)["statistics"]["again"]["auc"] == first["auc"]
+    ages = "analyse:\n  - {{name: ages, statistics: {{histogram: {{columns: [bank.age], edges: [{}]}}}}}}\n"
+    assert world.run(HEAD + ages.format(50), new=True)["statistics"]["ages"]["histogram"]["rows"]
+    with pytest.raises((PolicyRefused, PeerRefused), match="differ by fewer than min_rows"):
+        world.run(HEAD + ages.format(51), new=True)  # the customers of 51 would be the difference
+
+
+def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World) -> None:
+    world.set(min_rows=1)
     path = world.homes["bank"] / "job.yaml"
     path.write_text(HEAD + STATISTICS)
     with world.linked():
@@ -181,7 +205,7 @@ def test_the_plan_tells_what_each_statistic_opens_and_what_it_costs(world: World
     "closed", [("bank", "bad"), ("bank", "age"), ("bank", "region"), ("telco", "minutes"), ("telco", "recent")], ids=str
 )
 def test_a_column_without_its_grant_refuses_the_job(closed: tuple[str, str], world: World) -> None:
-    world.set(closed)
+    world.set(closed, min_rows=1)
     with pytest.raises((PolicyRefused, PeerRefused), match=closed[1]) as caught:
         world.run(HEAD + STATISTICS, new=True)
     assert caught.value.exit_code == (3 if closed[0] == "bank" else 4)
