@@ -72,7 +72,7 @@ JOINT: dict[str, tuple[str, ...]] = {
         "SELECT COUNT(*) AS n @ WHERE regexp_matches(t.plan, '^p.o$') AND strpos(b.region, 'o') = 2",
         "SELECT upper(left(t.plan, 1)) || '.' AS k, COUNT(*) AS n @ GROUP BY 1",
         "SELECT strftime(b.opened, '%Y-%m') AS m, SUM(t.late) AS s @ GROUP BY m",
-        "SELECT SUM(CAST(b.score AS DECIMAL(6,3))) AS s, SUM(CAST(right(b.phone, 3) AS INTEGER)) AS p @",
+        "SELECT SUM(TRY_CAST(b.score AS DECIMAL(6,3))) AS s, COUNT(*) FILTER (WHERE TRY_CAST(right(b.phone, 3) AS INTEGER) > 50) AS p @",  # noqa: E501
         "SELECT SUM(date_diff('month', b.opened, DATE '2024-01-01')) AS m @ WHERE t.late < 6",
     ),
     "SELECT among the expressions": (
