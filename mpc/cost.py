@@ -142,18 +142,20 @@ class Meter:
         else:
             self.tell(0 if to[1] else 1, _words(words, 8))
 
-    def shown_groups(self, groups: int, min_rows: int, bits: int) -> None:
-        """`mpc.opening.shown_groups`."""
-        place = max(1, (groups - 1).bit_length())
-        self.negative(groups, bits + 1)
-        if min_rows == 1 or groups <= 1:
-            return
-        self.select(groups)
-        self.negative(2, bits + place + 2)
-        self.logic_and(1)
-        self._smallest(groups, bits + place + 2)
-        self.logic_and(groups)
-        self.logic_and(groups)
+    def shown_crossed(self, sizes: tuple[int, int], min_rows: int, bits: int, by: tuple[int, ...]) -> None:
+        """`mpc.opening.shown_crossed`; `shown_groups` with sizes (1, groups)."""
+        cells = sizes[0] * sizes[1]
+        self.negative(cells, bits + 1)
+        for axis in by if min_rows > 1 else ():
+            lines, groups = sizes[axis], sizes[1 - axis]
+            if groups > 1:
+                width = bits + max(1, (groups - 1).bit_length()) + 2
+                self.select(cells)
+                self.negative(2 * lines, width)
+                self.logic_and(lines)
+                self._smallest(groups, width, lines)
+                self.logic_and(cells)
+                self.logic_and(cells)
 
     def shown_lines(self, lines: int, classes: int, bits: int) -> None:
         """`mpc.opening.shown_lines` with min_rows over 1."""
@@ -181,13 +183,13 @@ class Meter:
             self.logic_and(count // 2 * width)
             count -= count // 2
 
-    def _smallest(self, groups: int, width: int) -> None:
-        """The knock-out of the smallest shown group."""
-        self.select(groups)
+    def _smallest(self, groups: int, width: int, lines: int = 1) -> None:
+        """The knock-out of the smallest shown group of each line."""
+        self.select(groups * lines)
         left = groups
         while left > 1:
             pairs = left // 2
-            self.negative(pairs, width)
-            self.select(pairs)
+            self.negative(pairs * lines, width)
+            self.select(pairs * lines)
             left -= pairs
-        self.negative(groups, width)
+        self.negative(groups * lines, width)

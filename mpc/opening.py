@@ -89,25 +89,50 @@ def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bit
     would show a small group. With min_rows 1 groups of no row are hidden and nothing else. Peer learns nothing.
     Rounds: one comparison if min_rows is 1 or g is 1; else 10 + 2 ceil(log2 g), and 3 + ceil(log2 g) comparisons.
     """
-    groups = len(counts)
-    place = max(1, (groups - 1).bit_length())
-    if counts.ndim != 1 or min_rows < 1 or not 1 <= bits <= 61 - place:
-        raise InternalError("counts are a row of numbers of declared bits, the smallest group has at least one row")
+    if counts.ndim != 1:
+        raise InternalError("counts are a row of numbers")
+    return shown_crossed(engine, counts.reshape(1, -1), min_rows, bits, (0,)).reshape(-1)
+
+
+def shown_crossed(engine: Engine, counts: Words, min_rows: int, bits: int, by: Sequence[int]) -> Bits:
+    """XOR shares of which cells of a table of two sides' groups may be opened, each by itself; as `shown_groups` along
+    every line of each axis in `by`.
+
+    counts: uint64 (groups of one, groups of the other). by: 0 where somebody who receives knows how many rows each
+    group of the first has, 1 of the other. A cell that goes has min_rows rows, so what a line hides stays none or at
+    least min_rows when later lines lose cells, and so does what all hide. Rounds: one comparison, and for each axis
+    those of `shown_groups` but the first.
+    """
+    if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(max(counts.shape)):
+        raise InternalError("counts are numbers of declared bits, the smallest group has at least one row")
     least = min(min_rows, 2**bits)  # no count reaches 2^bits
-    enough = counts - np.uint64(least) if engine.index == 0 else counts
-    shown = logic_not(engine, negative(engine, enough, bits + 1))
-    if min_rows == 1 or groups <= 1:
-        return shown
-    hidden = np.sum(counts - select(engine, shown, counts), dtype=np.uint64).reshape(1)
-    # Both ends of 0 < hidden < min_rows in one comparison of one width.
-    ends = np.concatenate([hidden, hidden])
-    if engine.index == 0:
-        ends = ends - np.array([1, least], dtype=np.uint64)
-    below = negative(engine, ends, bits + place + 2)
-    unsafe = logic_and(engine, logic_not(engine, below[:1]), below[1:])
-    smallest = _smallest(engine, counts, shown, bits, place)
-    dropped = logic_and(engine, smallest, np.repeat(unsafe, groups))
-    return logic_and(engine, shown, logic_not(engine, dropped))
+    flat = np.ascontiguousarray(counts).reshape(-1)
+    shown = logic_not(engine, negative(engine, _less(engine, flat, least), bits + 1)).reshape(counts.shape)
+    for axis in by if min_rows > 1 else ():
+        if counts.shape[1 - axis] > 1:
+            lines = shown if axis == 0 else shown.T
+            kept = _without_smallest(engine, counts if axis == 0 else counts.T, lines, least, bits)
+            shown = kept if axis == 0 else kept.T
+    return np.ascontiguousarray(shown)
+
+
+def _place(groups: int) -> int:
+    """Bits of a position among so many groups."""
+    return max(1, (groups - 1).bit_length())
+
+
+def _without_smallest(engine: Engine, counts: Words, shown: Bits, least: int, bits: int) -> Bits:
+    """`shown` (lines, groups) less the smallest shown cell of each line whose hidden rows are neither 0 nor least."""
+    lines, groups = counts.shape
+    flat, kept = np.ascontiguousarray(counts).reshape(-1), np.ascontiguousarray(shown).reshape(-1)
+    hidden: Words = np.sum((flat - select(engine, kept, flat)).reshape(counts.shape), axis=1, dtype=np.uint64)
+    # both ends of 0 < hidden < min_rows in one comparison of one width
+    ends = np.concatenate([_less(engine, hidden, end) for end in (1, least)])
+    below = negative(engine, ends, bits + _place(groups) + 2)
+    unsafe = logic_and(engine, logic_not(engine, below[:lines]), below[lines:])
+    smallest = _smallest(engine, flat.reshape(counts.shape), kept.reshape(counts.shape), bits)
+    dropped = logic_and(engine, smallest.reshape(-1), np.repeat(unsafe, groups))
+    return logic_and(engine, kept, logic_not(engine, dropped)).reshape(counts.shape)
 
 
 def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
@@ -119,8 +144,7 @@ def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits
     no small cell by subtraction. Returns uint8 (lines, classes), equal along a line. Peer learns nothing.
     Rounds: those of `shown_groups` of as many lines, and 2 ceil(log2 classes) more.
     """
-    place = max(1, (len(counts) - 1).bit_length())
-    if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - place:
+    if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(len(counts)):
         raise InternalError("counts are a table of numbers of declared bits, the smallest group has at least one row")
     (lines, classes), least = counts.shape, min(min_rows, 2**bits)
     flat = np.ascontiguousarray(counts).reshape(-1)
@@ -130,7 +154,8 @@ def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits
     below = negative(engine, np.concatenate([_less(engine, hidden, end) for end in (1, least)]), bits + 1)
     unsafe = logic_and(engine, logic_not(engine, below[:classes]), below[classes:])
     safe = _all(engine, logic_not(engine, unsafe).reshape(classes, 1))
-    smallest = _smallest(engine, np.sum(counts, axis=1, dtype=np.uint64), line, bits, place)
+    sums: Words = np.sum(counts, axis=1, dtype=np.uint64)
+    smallest = _smallest(engine, sums[None, :], line[None, :], bits)[0]
     dropped = logic_and(engine, smallest, np.repeat(logic_not(engine, safe), lines))
     line = logic_and(engine, line, logic_not(engine, dropped))
     return np.repeat(line, classes).reshape(lines, classes)
@@ -175,25 +200,29 @@ def _all(engine: Engine, bits: Bits) -> Bits:
     return found
 
 
-def _smallest(engine: Engine, counts: Words, shown: Bits, bits: int, place: int) -> Bits:
-    """XOR shares of [this is the shown group of fewest rows, the first of equals]; a hidden group if none is shown.
+def _smallest(engine: Engine, counts: Words, shown: Bits, bits: int) -> Bits:
+    """XOR shares (lines, groups) of [this is its line's shown group of fewest rows, the first of equals]; a hidden one
+    if none is shown.
 
-    Keys: (count if shown, else 2^bits) * 2^place + position, all different and under 2^(bits + place + 1). Their
-    least is found by a knock-out tournament, and the one group whose key it is by one more comparison.
+    Keys: (count if shown, else 2^bits) * 2^place + position, all different in a line and under 2^(bits + place + 1).
+    Their least is found by a knock-out tournament, and the one group whose key it is by one more comparison.
     """
+    groups = counts.shape[1]
+    place = _place(groups)
     width = bits + place + 2
     limit = np.uint64(2**bits if engine.index == 0 else 0)
-    keys: Words = (select(engine, shown, counts - limit) + limit) << np.uint64(place)
+    known = select(engine, shown.reshape(-1), (counts - limit).reshape(-1)).reshape(counts.shape)
+    keys: Words = (known + limit) << np.uint64(place)
     if engine.index == 0:
-        keys += np.arange(len(counts), dtype=np.uint64)
+        keys += np.arange(groups, dtype=np.uint64)
     least = keys
-    while len(least) > 1:
-        pairs = len(least) // 2
-        left, right = least[0 : 2 * pairs : 2], least[1 : 2 * pairs : 2]
-        difference = left - right
-        winner = right + select(engine, negative(engine, difference, width), difference)
-        least = np.concatenate([winner, least[2 * pairs :]])
-    return logic_not(engine, negative(engine, np.repeat(least, len(keys)) - keys, width))
+    while least.shape[1] > 1:
+        pairs = least.shape[1] // 2
+        left, right = least[:, 0 : 2 * pairs : 2], least[:, 1 : 2 * pairs : 2]
+        difference = np.ascontiguousarray(left - right).reshape(-1)
+        won = select(engine, negative(engine, difference, width), difference)
+        least = np.concatenate([right + won.reshape(right.shape), least[:, 2 * pairs :]], axis=1)
+    return logic_not(engine, negative(engine, least - keys, width))
 
 
 def _exchange(engine: Engine, words: Words, to: Sequence[str], entry: tuple[str, int] | None) -> Words | None:

@@ -21,6 +21,7 @@ from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
 from mpc.sql.joint import meaning_of
 from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of
+from mpc.sql.together import lines_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
 from mpc.uploads import BLOCKS
 
@@ -281,7 +282,8 @@ class _Count:
         """`mpc.sql.together.shown_cells`."""
         plan, meter = self.plan, self.meter
         if plan.min_rows == 1 or plan.together == "cells":
-            meter.shown_groups(self.cells, plan.min_rows, self.width)
+            by = lines_of(plan)
+            meter.shown_crossed(self.sizes if by else (1, self.cells), plan.min_rows, self.width, by or (0,))
         elif plan.together == "table":
             meter.shown_table(self.cells, self.width)
         else:

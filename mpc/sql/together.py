@@ -1,8 +1,8 @@
 """Which cells of a grouped plan are shown: each by itself, whole lines of a table, or a table as a whole.
 
-A cell by itself is protected against the total of all cells, not against the total of one key's group; and such totals
-a side knows of its own columns. Statistics of bins and classes need whole lines anyway, and a test of independence the
-whole table; so for them the decision is by lines, or by the table, and no difference to such a total is a small cell.
+A cell by itself is protected against the total of all cells; where both parties have keys, against the total of each
+group of a receiver's own keys, for such totals a side knows of its own columns. Statistics of bins and classes need
+whole lines anyway, and a test of independence the whole table; for them the decision is by lines, or by the table.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mpc.engine import Engine
-from mpc.opening import shown_groups, shown_lines, shown_table
+from mpc.opening import shown_crossed, shown_lines, shown_table
 from mpc.sql.types import Plan
 from party.errors import InternalError
 
-__all__ = ["shown_cells"]
+__all__ = ["lines_of", "shown_cells"]
 
 
 def shown_cells(
@@ -27,7 +27,10 @@ def shown_cells(
     With min_rows 1 every cell that has rows is shown.
     """
     if plan.min_rows == 1 or plan.together == "cells":
-        return shown_groups(engine, rows, plan.min_rows, width)
+        by = lines_of(plan)
+        return shown_crossed(engine, rows.reshape(sizes if by else (1, -1)), plan.min_rows, width, by or (0,)).reshape(
+            -1
+        )
     if plan.together == "table":
         return shown_table(engine, rows, plan.min_rows, width)
     owner = plan.keys[-1].owner
@@ -37,3 +40,9 @@ def shown_cells(
     if owner == 1:
         return shown_lines(engine, table, plan.min_rows, width).reshape(-1)
     return shown_lines(engine, table.T, plan.min_rows, width).T.reshape(-1)
+
+
+def lines_of(plan: Plan) -> tuple[int, ...]:
+    """The parties along whose groups the cells are protected; () for the total of all, where only one has keys."""
+    owners = {key.owner for key in plan.keys}
+    return tuple(owner for owner in sorted(owners) if plan.parties[owner] in plan.to) if len(owners) == 2 else ()

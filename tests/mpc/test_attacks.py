@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from tests.mpc.near_twin import JOIN, Asked, Session, Truth
-from tests.mpc.sqlkit import Pair, tables
+from tests.mpc.sqlkit import Pair, oracle, tables
 
 ROWS, LEAST, DAY = 160, 20, 24  # aligned rows, min_rows, queries of a day
 
@@ -229,3 +229,19 @@ def test_a_three_query_tracker_that_is_made_for_one_row_learns_it(session: Sessi
     assert first is not None and second is not None and all_of_it is not None
     assert all_of_it - first - second == late(session, place)
     assert attacker.number("SUM(t.late)", name) is None
+
+
+@pytest.mark.parametrize("keys", ["b.region, t.plan", "b.defaulted, t.plan", "t.plan, b.age // 50"])
+def test_one_hidden_cell_against_the_totals_of_ones_own_groups(session: Session, keys: str) -> None:
+    """The bank knows how many rows each group of its own has: what a line hides must not be few."""
+    attacker = Attacker(session)
+    own = next(key for key in keys.split(", ") if key.startswith("b."))
+    rows = attacker.ask(f"SELECT {own} AS k, t.plan AS p, COUNT(*) AS n {JOIN} GROUP BY {keys}")
+    assert rows  # something is shown
+    totals = {
+        row["k"]: row["n"]
+        for row in oracle(f"SELECT {own} AS k, COUNT(*) AS n {JOIN} GROUP BY 1", session.bank, session.telco)
+    }
+    for key, total in totals.items():
+        seen = sum(row["n"] for row in rows if row["k"] == key)
+        assert not seen or total - seen == 0 or total - seen >= LEAST, (key, total, seen)

@@ -107,3 +107,31 @@ def test_what_does_not_fit_is_refused(pair: tuple[Half, Half]) -> None:
     for counts, min_rows, bits in ((flat.reshape(2, 2), 1, 8), (flat, 0, 8), (flat, 1, 61)):
         with pytest.raises(InternalError):
             opening.shown_table(pair[0], counts, min_rows, bits)
+
+
+def plain_crossed(counts: np.ndarray, min_rows: int, by: tuple[int, ...]) -> np.ndarray:
+    """Each line of each axis, one after the other: if it hides some rows but few, its smallest shown cell goes too."""
+    shown = (counts >= min_rows).astype(np.uint8)
+    for axis in by:
+        lines, seen = (counts, shown) if axis == 0 else (counts.T, shown.T)
+        for line, kept in zip(lines, seen, strict=True):
+            hidden = int(line[kept == 0].sum())
+            if 0 < hidden < min_rows and kept.any():
+                kept[min((count, place) for place, count in enumerate(line) if kept[place])[1]] = 0
+    return shown
+
+
+@pytest.mark.parametrize("by", [(0,), (1,), (0, 1)])
+def test_cells_of_two_sides_groups_against_the_twin(pair: tuple[Half, Half], by: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(7)
+    for shape in ((1, 1), (1, 6), (5, 1), (3, 4), (4, 7)):
+        for _ in range(4):
+            counts = rng.choice([0, 1, 7, 19, 20, 25, 40, 300], shape)
+            shares = split(counts, rng)
+            got = both(*pair, lambda half: opening.shown_crossed(half, shares[half.index], 20, 9, by))
+            shown = got[0] ^ got[1]
+            axes = tuple(axis for axis in by if shape[1 - axis] > 1)
+            assert np.array_equal(shown, plain_crossed(counts, 20, axes)), counts
+            for axis in axes:  # whoever knows the lines of this axis gets no small difference
+                hidden = (counts * (1 - shown)).sum(axis=1 - axis)
+                assert all(h == 0 or h >= 20 for h, s in zip(hidden, shown.sum(axis=1 - axis), strict=True) if s)
