@@ -58,7 +58,7 @@ peers: {{}}
 #    min_size: 100               # smaller intersections are not revealed
 #    min_rows: 20                # no group smaller than this is ever opened
 #    approve: auto               # auto | manual: whether runs that the peer starts wait for us
-#    budget: {{queries: 1000, rows: 2000000}}   # what the peer may be answered in a day (UTC)
+#    budget: {{queries: 10000, rows: 100000000}}   # what the peer may be answered in a day (UTC)
 #    columns:                    # join filter compare group aggregate rank output feature label
 #      customers.phone:   [join]
 #      customers.balance: [aggregate, feature]

@@ -38,8 +38,8 @@ _TELLS = {"alignment.list": "nothing", "alignment.enough": "nothing", "alignment
 class Budget:
     """What one peer may take in a day. rows: numbers and rows that it is shown, those of the alignment aside."""
 
-    queries: int = 1000
-    rows: int = 2_000_000
+    queries: int = 10_000
+    rows: int = 100_000_000  # a few scorings of ten million rows
 
 
 @dataclass(frozen=True)
