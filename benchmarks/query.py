@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +80,8 @@ def tally(home: Path, *words: str) -> str:
     return done.stdout
 
 
-def make(folder: Path, rows: int) -> dict[str, list[dict[str, Any]]]:
-    """Two homes that trust each other, with half of the rows in common; the plain answers."""
+def homes(folder: Path, tables: dict[str, str], grants: dict[str, str], policy: str = "") -> None:
+    """Two homes that trust each other. tables: what stands under `tables:`; grants: under `columns:`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -91,9 +93,29 @@ def make(folder: Path, rows: int) -> dict[str, list[dict[str, Any]]]:
         tally(folder / name, "trust", str(card))
         party = folder / name / "party.yaml"
         lines = [line for line in party.read_text().splitlines() if not line.startswith("tables:")]
-        party.write_text("\n".join(lines) + f"\ntables:\n  {TABLES[name]}")
-        policy = f"version: 1\npeers:\n  {other}:\n    alignment: rows\n    approve: auto\n    columns:\n"
-        (folder / name / "policy.yaml").write_text(f"{policy}      {GRANTS[name]}")
+        party.write_text("\n".join(lines) + f"\ntables:\n  {tables[name]}")
+        head = f"version: 1\npeers:\n  {other}:\n    alignment: rows\n    approve: auto\n{policy}    columns:\n"
+        (folder / name / "policy.yaml").write_text(f"{head}      {grants[name]}")
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[None]:
+    """`tally serve` of a home, until the end."""
+    process = subprocess.Popen(
+        [*TALLY, "--home", str(home), "serve"], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        if process.stdout is None or not process.stdout.readline().startswith("ready"):
+            raise SystemExit("`tally serve` does not start")
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def make(folder: Path, rows: int) -> dict[str, list[dict[str, Any]]]:
+    """The homes, with half of the rows in common; the plain answers."""
+    homes(folder, TABLES, GRANTS)
     rng = np.random.default_rng(1)
     balance, minutes = rng.integers(-10000, 10001, rows), rng.integers(0, 1001, rows)
     plan = rng.integers(0, 3, rows)
@@ -119,15 +141,8 @@ def measure(rows: int, times: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         right = make(folder, rows)
-        command = [*TALLY, "--home", str(folder / "telco"), "serve"]
-        serving = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True)
-        try:
-            if serving.stdout is None or not serving.stdout.readline().startswith("ready"):
-                raise SystemExit("`tally serve` does not start")
+        with serving(folder / "telco"):
             return [_timed(folder, case, rows, times, right[case]) for case in STATEMENTS]
-        finally:
-            serving.send_signal(signal.SIGTERM)
-            serving.wait(30)
 
 
 def _timed(folder: Path, case: str, rows: int, times: int, right: list[dict[str, Any]]) -> dict[str, Any]:
