@@ -35,7 +35,7 @@ def refuse_pandas() -> None:
     sys.meta_path.insert(0, _Refusal())
 
 
-def load_meanwhile(*names: str) -> None:
+def load_meanwhile(*names: str) -> threading.Thread:
     """Import these modules in a thread; whoever imports one of them meanwhile waits for it, and sees its error."""
 
     def load() -> None:
@@ -43,4 +43,6 @@ def load_meanwhile(*names: str) -> None:
             with suppress(Exception):  # whoever needs it meets the same error where it can be told
                 importlib.import_module(name)
 
-    threading.Thread(target=load, daemon=True).start()
+    thread = threading.Thread(target=load, daemon=True)
+    thread.start()
+    return thread

@@ -107,7 +107,7 @@ def test_a_malformed_file_is_exit_2_with_place_and_reason(
 def test_a_job_that_does_not_fit_the_catalogues_is_exit_2(pair: Pair) -> None:
     for old, new, word in (
         ("bank: customers", "bank: orders", "orders"),
-        ("SUM(b.v * t.w)", "MEDIAN(b.v)", "MEDIAN"),
+        ("SUM(b.v * t.w)", "MODE(b.v)", "MODE"),
         ("SUM(b.v * t.w)", "SUM(b.x)", "x"),
     ):
         change(pair.bank / "job.yaml", old, new)

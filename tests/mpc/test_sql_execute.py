@@ -6,6 +6,7 @@ import decimal
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,6 +16,7 @@ from party.errors import DataError, PolicyRefused
 from party.message import Message, encode
 from party.request import Request
 from tests.mpc.sqlkit import JOIN, Pair, agree, context, oracle, tables
+from tests.mpc.test_opening_lines import plain_crossed
 
 STATEMENTS = {
     "count": f"SELECT COUNT(*) AS n {JOIN}",
@@ -120,14 +122,19 @@ def test_every_receiver_gets_the_same_answer(to: tuple[str, ...], min_rows: int,
     for party in ("bank", "telco"):
         assert (answers[party] is not None) == (party in to)
     shown = [answer for answer in answers.values() if answer is not None]
-    wanted = [row for row in oracle(sql, bank, telco) if row["n"] >= min_rows]
+    wanted = oracle(sql, bank, telco)
+    if min_rows > 1:  # along each receiver's own groups, few hidden rows take the smallest shown cell with them
+        own = [[row[key] for row in wanted] for key in ("branch", "plan")]
+        places = [sorted(set(values), key=lambda value: (value is None, value)) for values in own]
+        counts = np.zeros((len(places[0]), len(places[1])), dtype=np.int64)
+        for row in wanted:
+            counts[places[0].index(row["branch"]), places[1].index(row["plan"])] = row["n"]
+        by = tuple(place for place, party in enumerate(("bank", "telco")) if party in to)
+        seen = plain_crossed(counts, min_rows, by)
+        wanted = [row for row in wanted if seen[places[0].index(row["branch"]), places[1].index(row["plan"])]]
     for answer in shown:
         assert answer == shown[0]
-        if min_rows == 1:
-            agree(answer, wanted)
-        else:
-            assert all(row["n"] >= min_rows for row in answer.rows)
-            assert len(wanted) - 1 <= len(answer.rows) <= len(wanted)  # one more group may go, for the total's sake
+        agree(answer, wanted)
 
 
 def test_rows_come_in_the_order_of_the_keys(ideal: Pair) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 from pipelines.lean import load_meanwhile
@@ -41,9 +40,6 @@ def test_a_run_without_training_loads_no_training() -> None:
 def test_modules_are_loaded_while_the_caller_goes_on() -> None:
     sys.modules.pop("this_is_no_module", None)
     sys.modules.pop("wave", None)
-    load_meanwhile("this_is_no_module", "wave")  # an error is left to whoever needs the module
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and thread.daemon:
-            thread.join(30)
+    load_meanwhile("this_is_no_module", "wave").join(30)  # an error is left to whoever needs the module
     assert "wave" in sys.modules
     assert "this_is_no_module" not in sys.modules

@@ -209,15 +209,16 @@ def test_one_customer_cannot_be_read_through_a_sum(pair: Pair) -> None:
         "CORR(CAST(b.id = 'k150' AS INTEGER), t.w)",
         "SUM(CASE WHEN b.id = 'k150' THEN 1 ELSE 0 END)",
     ]
-    listed = ", ".join(f"{trick} AS x{place}" for place, trick in enumerate(tricks))
     with pair.served():
         try:
             with link.dial(Home.open(pair.bank), "telco") as connection:
-                many = f"SUM(CASE WHEN b.id >= 'k2' THEN t.w ELSE 0 END) AS many, COUNT(*) AS n {join}"
-                (row,) = verbs_run.ask(connection, f"SELECT {listed}, {many}", False)["rows"]
+                # a new alignment each: beside one another the history guard refuses them
+                told = [verbs_run.ask(connection, f"SELECT {trick} AS x {join}", True)["rows"] for trick in tricks]
+                many = f"SELECT SUM(CASE WHEN b.id >= 'k2' THEN t.w ELSE 0 END) AS many, COUNT(*) AS n {join}"
+                (other,) = verbs_run.ask(connection, many, True)["rows"]
                 connection.close()
         finally:
             policy.write_text(before)
-    assert [row[f"x{place}"] for place in range(len(tricks))] == [None] * len(tricks)
-    assert row["n"] == 200
-    assert row["many"] == sum(n % 7 for n in range(200, 300))
+    assert told == [[{"x": None}]] * len(tricks)
+    assert other["n"] == 200
+    assert other["many"] == sum(n % 7 for n in range(200, 300))
