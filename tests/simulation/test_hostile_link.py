@@ -195,6 +195,17 @@ def test_our_own_change_is_refused_here(pair: Pair) -> None:
             policy.write_text(before)
 
 
+def _asked_alone(pair: Pair, sql: str) -> list[dict[str, Any]] | None:
+    """The rows over an alignment of its own; None where the guard of the history refuses it."""
+    try:
+        with link.dial(Home.open(pair.bank), "telco") as connection:
+            found: list[dict[str, Any]] = verbs_run.ask(connection, sql, True)["rows"]
+            connection.close()
+    except (PolicyRefused, PeerRefused):
+        return None
+    return found
+
+
 def test_one_customer_cannot_be_read_through_a_sum(pair: Pair) -> None:
     """The real engine, both policies and ledgers: the asker names one customer in a CASE and learns nothing."""
     policy = pair.bank / "policy.yaml"
@@ -211,14 +222,14 @@ def test_one_customer_cannot_be_read_through_a_sum(pair: Pair) -> None:
     ]
     with pair.served():
         try:
+            told = [_asked_alone(pair, f"SELECT {trick} AS x {join}") for trick in tricks]
             with link.dial(Home.open(pair.bank), "telco") as connection:
-                # a new alignment each: beside one another the history guard refuses them
-                told = [verbs_run.ask(connection, f"SELECT {trick} AS x {join}", True)["rows"] for trick in tricks]
                 many = f"SELECT SUM(CASE WHEN b.id >= 'k2' THEN t.w ELSE 0 END) AS many, COUNT(*) AS n {join}"
                 (other,) = verbs_run.ask(connection, many, True)["rows"]
                 connection.close()
         finally:
             policy.write_text(before)
-    assert told == [[{"x": None}]] * len(tricks)
+    assert all(answer in (None, [{"x": None}]) for answer in told)
+    assert [{"x": None}] in told
     assert other["n"] == 200
     assert other["many"] == sum(n % 7 for n in range(200, 300))
