@@ -7,7 +7,7 @@ import math
 from mpc.sql.across import tests_bytes
 from mpc.sql.algebra import ONE, Poly, Side, atom_of, number, truth
 from mpc.sql.domains import domain_of
-from mpc.sql.entering import pair_ways, ways
+from mpc.sql.entering import ways_of
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.limit import check_cells
 from mpc.sql.lookups import reads
@@ -245,14 +245,8 @@ def _gates(aggregate: Aggregate, entering: Poly, rows: int, builder: Builder, wh
     gates = [rows]
     if context.min_rows > 1:
         parties = context.parties
-        gates += [builder.quantity(what, entering * _holds(way, parties), 0, 1) for way in _ways(aggregate)]
+        gates += [builder.quantity(what, entering * _holds(way, parties), 0, 1) for way in ways_of(aggregate)]
     return gates
-
-
-def _ways(aggregate: Aggregate) -> tuple[tuple[Expr, ...], ...]:
-    if aggregate.function in FUNCTIONS or len(aggregate.args) == 1:
-        return ways(aggregate.args[0])
-    return pair_ways(*aggregate.args)
 
 
 def _holds(way: tuple[Expr, ...], parties: tuple[str, str]) -> Poly:

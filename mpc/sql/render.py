@@ -180,11 +180,7 @@ def _column(expr: Expr) -> str:
             raise UsageError(
                 f"column {expr.value} has too many digits", hint="declare decimal(p,s) with p + s at most 37"
             )
-        # DuckDB multiplies in 64 bits when both factors have at most 18 digits, however many their product has
-        digits = precision if precision + expr.scale + 1 <= 18 else max(precision, 19)
-        exact, power = f"DECIMAL({digits},{expr.scale})", f"DECIMAL({expr.scale + 1},0)"
-        units = f"CAST({name} AS {exact}) * CAST({10**expr.scale} AS {power})"
-        return f"CAST({units} AS {'HUGEINT' if precision > 18 else 'BIGINT'})"
+        return _in_units(name, precision, expr.scale)
     return name
 
 
@@ -263,9 +259,17 @@ def _as_kind(expr: Expr, text: str) -> str:
 def _units(expr: Expr) -> str:
     """A text or float as a decimal, in units; NULL where it does not convert."""
     precision = len(str(expr.high))
-    power = f"CAST({10**expr.scale} AS DECIMAL({expr.scale + 1},0))"
-    exact = f"TRY_CAST({render(expr.args[0])} AS DECIMAL({precision},{expr.scale})) * {power}"
-    return f"CAST({exact} AS {'HUGEINT' if precision > 18 else 'BIGINT'})"
+    tried = f"TRY_CAST({render(expr.args[0])} AS DECIMAL({precision},{expr.scale}))"
+    return _in_units(tried, precision, expr.scale)
+
+
+def _in_units(text: str, precision: int, scale: int) -> str:
+    """A decimal of this precision and scale as a whole number."""
+    # DuckDB multiplies in 64 bits when both factors have at most 18 digits, however many their product has
+    digits = precision if precision + scale + 1 <= 18 else max(precision, 19)
+    exact, power = f"DECIMAL({digits},{scale})", f"DECIMAL({scale + 1},0)"
+    units = f"CAST({text} AS {exact}) * CAST({10**scale} AS {power})"
+    return f"CAST({units} AS {'HUGEINT' if precision > 18 else 'BIGINT'})"
 
 
 def _within(expr: Expr) -> str:

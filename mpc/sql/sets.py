@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mpc.sql.algebra import ONE, Poly, number, truth
+from mpc.sql.entering import ways_of
 from mpc.sql.products import Builder
 from mpc.sql.types import Aggregate, Expr, Query, never_null
 from mpc.sql.uses import columns_of
@@ -21,6 +22,7 @@ __all__ = ["AnswerSet", "alike", "sets_of"]
 Columns = frozenset[tuple[str, str]]  # party and column
 Places = Sequence[tuple[int, Sequence[int]]]
 
+_SUMS = ("sum", "avg", "var_samp", "var_pop", "stddev_samp", "stddev_pop")
 _PLAIN = frozenset({"+", "-", "*", "//", "%", "neg", "scale", "number", "abs", "round", "floor", "ceil", "coalesce"})
 
 
@@ -100,7 +102,8 @@ def sets_of(
         if gates:
             counted = any(_constants(arg) for arg in aggregate.args)
             found += [AnswerSet(polys[gate], None, none, counted, summed) for gate in sorted(gates)]
-            whole = replace(whole, columns=none)
+            if aggregate.function in _SUMS and () not in ways_of(aggregate):
+                whole = replace(whole, columns=none)  # every sum that is told is over one of the ways
         found.append(whole)
     return _merged(found)
 

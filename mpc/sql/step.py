@@ -23,10 +23,11 @@ def local_select(sources: Sequence[Source], keys: Sequence[GroupKey]) -> str:
             text = _code(source.expr, by_expr[source.expr])
         elif source.use == "label" and source.expr.kind in ("date", "timestamp"):
             text = f"CAST({render(source.expr)} AS VARCHAR)"
-        elif source.use == "label" and source.expr.op != "column" and source.expr.kind == "integer":
+        elif source.use == "label" and source.expr.kind in ("integer", "decimal"):
             if reach(source.expr) > 2**63:
                 raise UsageError(
-                    "a group key would overflow 64 bits", hint="declare a range of its columns in party.yaml"
+                    "a group key, or a number in COUNT(DISTINCT), would overflow 64 bits",
+                    hint="declare a range of its columns in party.yaml",
                 )
             text = f"CAST({render(source.expr)} AS BIGINT)"
         elif source.use == "present":

@@ -77,17 +77,18 @@ class Subqueries:
         shape = lookups.total(function, value, self.setting.rows(rows.first.party, rows.first.table))
         least = numbers.literal(str(max(self.setting.context.min_rows, 1)))
         table = lookups.further(rows.first.party, rows.first.table)
-        entering = self._entering(value) if self.setting.context.min_rows > 1 else ()
+        entering = self._entering(function, value) if self.setting.context.min_rows > 1 else ()
         args = (table, lookups.all_of(conditions), value, least, *entering)
         return Expr("scalar", shape.kind, args, function, scale=shape.scale, low=shape.low, high=shape.high)
 
     @staticmethod
-    def _entering(value: Expr) -> tuple[Expr, ...]:
+    def _entering(function: str, value: Expr) -> tuple[Expr, ...]:
         """A condition for each way in which a row enters."""
         if value is lookups.TRUE:
             return (lookups.TRUE,)
         present = Expr("not", "bool", (Expr("isnull", "bool", (value,), low=0, high=1),), low=0, high=1)
-        return tuple(dict.fromkeys(lookups.all_of([present, *way]) for way in (ways(value) or ((),))))
+        every = ways(value, zero=function in ("min", "max", "count")) or ((),)
+        return tuple(dict.fromkeys(lookups.all_of([present, *way]) for way in every))
 
     def _member(self, node: exp.Expression) -> Expr:
         here = bind(node.this, self.scope)

@@ -3,6 +3,7 @@ are not; whatever else a node holds is refused."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -106,8 +107,8 @@ def _trimmed(node: exp.Expression, args: Sequence[Expr]) -> Expr:
 def _padded(node: exp.Expression, args: Sequence[Expr]) -> Expr:
     _strings(node, (args[0], *args[2:]))
     _whole(node, args[1], 0)
-    if len(args) != 3 or int(args[1].value or 0) > 1000:
-        raise refuse(node, hint="lpad(text, at most 1000, filling)")
+    if len(args) != 3 or int(args[1].value or 0) > 1000 or not constant_text(node, args[2]):
+        raise refuse(node, hint="lpad(text, at most 1000, constant filling)")  # an empty one would end the run
     return Expr("call", "string", tuple(args), "lpad" if node.args.get("is_left") else "rpad")
 
 
@@ -145,12 +146,28 @@ def _replace(name: str) -> Build:
         _strings(node, args)
         constant_text(node, args[1])
         constant_text(node, args[2])
+        if name == "regexp_replace" and not _rewrites(str(args[1].value), str(args[2].value)):
+            raise refuse(node, hint=r"in a replacement \1 is the first group of the pattern, \\ a backslash")
         found = Expr("call", "string", tuple(args), name)
         if _growth(found) > _MOST_GROWTH:
             raise refuse(node, hint="replace by shorter texts, or less often: the text may grow without bounds")
         return found
 
     return build
+
+
+def _rewrites(pattern: str, by: str) -> bool:
+    """Whether a replacement names groups only that the pattern has: another one would end the run at the first text."""
+    if re.fullmatch(r"(?:[^\\]|\\[0-9\\])*", by, re.DOTALL) is None:
+        return False
+    wanted = [int(digit) for digit in re.findall(r"\\([0-9\\])", by) if digit != "\\"]
+    if not any(wanted):
+        return True
+    try:
+        groups = 0 if "[:" in pattern else re.compile(pattern).groups  # [[:alpha:]] is read otherwise here
+    except re.error:
+        groups = 0
+    return max(wanted) <= groups
 
 
 def _growth(expr: Expr) -> float:

@@ -23,7 +23,7 @@ def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple
         columns = {found[:3] for arg in expr.args for found in columns_of(arg, use, table)}
         yield from ((*column, word) for column in columns for word in own)
         return
-    if expr.op in ("within", "trycast", "tryunits") and use == "aggregate":
+    if _may_be_null(expr) and use in ("aggregate", "rank"):
         yield from (found for arg in expr.args for found in columns_of(arg, "filter", table))  # NULL where it fails
     if expr.op in ("looked", "matched"):
         found = expr.args[0]
@@ -48,8 +48,17 @@ def columns_of(expr: Expr, use: str, table: str | None = None) -> Iterator[tuple
         return
     if expr.op in COMPARISONS and len(owners(expr)) > 1:
         use = "compare"
+    elif expr.op == "abs" and len(owners(expr)) > 1:
+        yield from (found for arg in expr.args for found in columns_of(arg, "compare", table))  # which one is larger
     elif use == "aggregate" and expr.kind == "bool":
         use = "filter"  # SUM(x > 1) counts by a condition, as COUNT(*) FILTER (WHERE x > 1) does
     for place, arg in enumerate(expr.args):
         condition = expr.op == "case" and place % 2 == 0 and place < len(expr.args) - 1
         yield from columns_of(arg, "filter" if condition else use, table)
+
+
+def _may_be_null(expr: Expr) -> bool:
+    """Whether it may be NULL where its arguments are not: whoever counts it counts by a condition."""
+    if expr.op == "float":
+        return expr.value not in ("CAST", "+", "-", "*")
+    return expr.op in ("within", "trycast", "tryunits", "days", "interval")

@@ -49,8 +49,36 @@ ATTACKS = {
     "correlation_with_one_row": f"CORR(CAST({ONE} AS INTEGER), t.late)",
     "covariance_with_one_row": f"COVAR_POP(CASE WHEN {ONE} THEN 1 ELSE 0 END, t.late)",
     "covariance_with_all_but_one": f"COVAR_POP(CAST({MOST} AS INTEGER), t.late)",
+    "covariance_with_all_but_one_by_case": f"COVAR_POP(CASE WHEN {MOST} THEN 1 ELSE 0 END, t.late)",
+    "correlation_with_a_condition_turned": f"CORR(1 - CAST({ONE} AS INTEGER), t.late)",
+    "all_less_the_others": f"SUM(t.late * (1 - CASE WHEN {MOST} THEN 1 ELSE 0 END))",
+    "all_less_the_others_by_a_condition": f"SUM((1 - CAST({MOST} AS INTEGER)) * t.late)",
+    "count_less_the_others": f"SUM(1 - CASE WHEN {MOST} THEN 1 ELSE 0 END)",
+    "days_after_a_day": f"SUM((DATE '2000-01-01' + CASE WHEN {ONE} THEN 0 ELSE 1 END) - DATE '2000-01-01')",
+    "hours_to_a_moment": "SUM(date_diff('hour', TIMESTAMP '2000-01-01 00:00:00',"
+    f" CASE WHEN {ONE} THEN TIMESTAMP '2000-01-01 02:00:00' ELSE TIMESTAMP '2000-01-01 01:00:00' END))",
+    "least_of_zero": f"MIN(CASE WHEN {ONE} THEN 0 ELSE b.age END)",
+    "largest_of_zero": f"MAX(CASE WHEN {ONE} THEN 0 ELSE -b.age END)",
+    "least_of_a_product": f"MIN(b.age * CASE WHEN {ONE} THEN 0 ELSE 1 END)",
+    "least_of_a_sum": f"MIN(b.age - CASE WHEN {ONE} THEN 99 ELSE 0 END)",
+    "least_day": f"MIN(DATE '2000-01-01' + CASE WHEN {ONE} THEN 0 ELSE 1 END)",
+    "least_condition": f"MIN({MOST})",
+    "place_in_a_text": f"MIN(strpos('ab', CASE WHEN {ONE} THEN 'a' ELSE 'b' END))",
+    "counted_by_a_quantile": f"QUANTILE_DISC(CASE WHEN {ONE} THEN 0 ELSE b.age END, 0.0025)",
+    "median_of_zero": f"MEDIAN(CASE WHEN {ONE} THEN 0 ELSE b.age END)",
+    "distinct_zero": f"COUNT(DISTINCT CASE WHEN {ONE} THEN 0 ELSE b.age END)",
+    "distinct_condition": f"COUNT(DISTINCT {MOST})",
+    "distinct_texts": f"COUNT(DISTINCT concat('x', CASE WHEN {ONE} THEN 'a' ELSE b.branch END))",
 }  # fmt: skip
 
+RARE = {  # of a column of zeros and ones, 1 in one row
+    "times": "SUM(b.defaulted * t.late)",
+    "twice": "SUM(2 * CAST(b.defaulted AS INTEGER) * t.late)",
+    "doubled": "SUM((CAST(b.defaulted AS INTEGER) * 2) * t.late)",
+    "turned": "SUM(-CAST(b.defaulted AS INTEGER) * t.late)",
+    "one_more": "SUM((1 + CAST(b.defaulted AS INTEGER)) * t.late)",
+    "correlation": "CORR(2 * CAST(b.defaulted AS INTEGER) - 1, t.late)",
+}
 HONEST = {
     "case": "SUM(CASE WHEN b.region = 'north' THEN t.late ELSE 0 END)",
     "case_of_both": "SUM(CASE WHEN b.age > 40 AND t.minutes > 40000 THEN b.balance ELSE t.bill END)",
@@ -61,6 +89,11 @@ HONEST = {
     "rounded": "SUM(ROUND(b.balance, 1))",
     "nulls_as_zero": "SUM(COALESCE(b.income, 0) * t.late)",
     "correlation_with_a_flag": "CORR(CAST(t.prepaid AS INTEGER), b.balance)",
+    "least_of_two_arms": "MIN(CASE WHEN b.region = 'north' THEN 0 ELSE b.age END)",
+    "median_by_case": "MEDIAN(CASE WHEN t.prepaid THEN t.minutes END)",
+    "not_the_flag": "SUM((1 - CAST(t.prepaid AS INTEGER)) * b.balance)",
+    "tenure": "AVG(DATE '2024-01-01' - b.opened)",
+    "distinct_months": "COUNT(DISTINCT date_trunc('month', b.opened))",
     "variance": "VAR_POP(CASE WHEN t.prepaid THEN t.minutes ELSE 0 END)",
 }
 
@@ -89,6 +122,22 @@ def test_an_aggregate_that_one_row_can_be_read_from_is_null(
     assert row == {"x": None, "n": ROWS}
     (row,) = ideal.query(sql, *both, min_rows=1).rows  # min_rows: 1 answers as SQL does
     assert same(row["x"], plain["x"])
+
+
+@pytest.mark.parametrize("rare", [True, False])
+@pytest.mark.parametrize("name", sorted(RARE))
+def test_a_column_of_zeros_and_ones_is_a_condition_in_a_product(
+    name: str, rare: bool, ideal: Pair, both: tuple[pa.Table, pa.Table]
+) -> None:
+    bank, telco = both
+    flags = pa.array([n == 7 if rare else n % 3 == 0 for n in range(ROWS)], pa.bool_())
+    bank = bank.set_column(bank.column_names.index("defaulted"), "defaulted", flags)
+    sql = f"SELECT {RARE[name].replace('b.defaulted *', 'CAST(b.defaulted AS INTEGER) *')} AS x, COUNT(*) AS n {JOIN}"
+    (plain,) = oracle(sql, bank, telco)
+    (row,) = ideal.query(sql, bank, telco, min_rows=LEAST).rows
+    assert plain["x"] is not None
+    assert row["n"] == ROWS
+    assert row["x"] is None if rare else same(row["x"], plain["x"])
 
 
 @pytest.mark.parametrize("name", sorted(HONEST))
