@@ -269,3 +269,24 @@ def test_min_rows_counts_the_rows_whose_group_enters_by_an_arm(ideal: Pair) -> N
         sql = f"SELECT SUM(g.x) AS s, COUNT(*) AS n FROM {B} JOIN {inner} g ON g.holder = b.phone JOIN {T} {ON}"
         (row,) = ask(ideal, sql, bank, telco, full(500, min_rows=20)).rows
         assert row == {"s": 5 * 250 + 60 if shown else None, "n": 250}
+
+
+@pytest.mark.parametrize(
+    ("inner", "of_all"),
+    [
+        ("COUNT(CASE WHEN {few} THEN 0 END)", 0),
+        ("MIN(CASE WHEN {few} THEN 0 ELSE 1 END)", 250),
+        ("MAX(CASE WHEN {few} THEN 0 ELSE -1 END)", -250),
+    ],
+)
+def test_an_arm_of_zero_is_a_way_to_enter_a_group(ideal: Pair, inner: str, of_all: int) -> None:
+    bank, telco = tables(500)
+    ideal.further = rows_of(bank.column("phone").to_pylist()) | {"bank.customers": bank}
+    keys = ideal.further["bank.accounts"].column("holder").to_pylist()
+    for holders, shown in ((keys[:3], False), (keys[:60], True)):
+        text = inner.format(few=f"holder IN ({', '.join(map(repr, holders))})")
+        grouped = f"(SELECT holder, {text} AS x FROM bank.accounts GROUP BY holder)"
+        sql = f"SELECT SUM(g.x) AS s, COUNT(*) AS n FROM {B} JOIN {grouped} g ON g.holder = b.phone JOIN {T} {ON}"
+        (row,) = ask(ideal, sql, bank, telco, full(500, min_rows=20)).rows
+        wanted = of_all + (60 if of_all <= 0 else -60)
+        assert row == {"s": wanted if shown else None, "n": 250}

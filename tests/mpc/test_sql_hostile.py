@@ -1,0 +1,115 @@
+"""Hostile statements: grants that a construct slips past, errors that one row decides on, answers that differ by few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from connectors import evaluate
+from mpc.sql import TABLE, plan
+from party.errors import UsageError
+from party.request import Use
+from tests.mpc.near_twin import Session
+from tests.mpc.sqlkit import JOIN, Pair, agree, context, oracle, tables
+
+ROWS, LEAST, ONE = 100, 20, "b.phone = '+447900000007'"  # the condition names one customer
+
+
+@pytest.fixture(scope="module")
+def ideal() -> Iterator[Pair]:
+    yield Pair.ideal()
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[pa.Table, pa.Table]:
+    return tables(ROWS, seed=5)
+
+
+# --- grants -----------------------------------------------------------------------------------------------------------
+
+NEEDS = {  # what is NULL by a value of a column, or tells which column is larger, is a condition on it
+    "logarithm": ("COUNT(ln(b.score - 0.99))", "score", "filter"),
+    "root": ("COUNT(sqrt(b.score - 0.5))", "score", "filter"),
+    "quotient": ("COUNT(b.score / (b.age - 50))", "age", "filter"),
+    "day_beyond_the_years": ("COUNT(DATE '9999-12-01' + b.age)", "age", "filter"),
+    "days_beyond_the_years": ("SUM((DATE '9999-12-01' + b.age) - DATE '2000-01-01')", "age", "filter"),
+    "moment_beyond_the_years": ("COUNT(b.opened + INTERVAL 7979 YEARS)", "opened", "filter"),
+    "text_that_converts": ("MIN(TRY_CAST(b.branch AS INTEGER))", "branch", "filter"),
+    "distance": ("SUM(abs(b.age - t.late))", "age", "compare"),
+    "distance_of_sums": ("AVG(abs(b.age + t.late - b.income))", "income", "compare"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS))
+def test_a_hidden_condition_needs_the_grant_of_one(name: str) -> None:
+    sql, column, use = NEEDS[name]
+    made = plan(f"SELECT {sql} AS x {JOIN}", context(ROWS, min_rows=LEAST))
+    assert Use("bank", "customers", column, use) in made.request.uses
+
+
+def test_arithmetic_that_is_never_null_needs_no_filter() -> None:
+    for sql in ("COUNT(b.score * 2)", "COUNT(CAST(b.age AS DOUBLE))", "SUM(abs(b.age - 50))"):
+        made = plan(f"SELECT {sql} AS x {JOIN}", context(ROWS, min_rows=LEAST))
+        assert {use.use for use in made.request.uses} == {"join", "aggregate"}
+
+
+# --- errors that a row decides on ---------------------------------------------------------------------------------------
+
+REFUSED = {  # each would end the run where the one row is there, and be answered where it is not
+    "empty_filling": f"COUNT(*) FILTER (WHERE lpad('a', 2, CASE WHEN {ONE} THEN '' ELSE 'x' END) = 'ax')",
+    "empty_constant_filling": f"COUNT(*) FILTER (WHERE rpad(CASE WHEN {ONE} THEN 'a' ELSE 'xyz' END, 2, '') = 'xy')",
+    "a_group_that_is_not_there": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, 'a', '\\9'))",
+    "a_group_in_a_class": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, '[(]a[)]', '\\1'))",
+    "a_group_for_one_reader": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, '[[:alpha:](][[:alpha:])]', '\\1'))",
+    "a_backslash_at_the_end": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, 'a', '\\'))",
+    "distinct_beyond_a_word": f"COUNT(DISTINCT CASE WHEN {ONE} THEN b.balance * b.balance * 1000000 ELSE b.balance END)",
+    "least_beyond_a_word": f"MIN(CASE WHEN {ONE} THEN b.age + 1000000000000000000000000 END)",
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_what_could_fail_for_one_row_is_refused_when_it_is_planned(name: str) -> None:
+    with pytest.raises(UsageError, match="not supported|overflow|searches"):
+        plan(f"SELECT {REFUSED[name]} AS x {JOIN}", context(ROWS, min_rows=LEAST))
+
+
+def test_groups_that_the_pattern_has_may_be_named(ideal: Pair, both: tuple[pa.Table, pa.Table]) -> None:
+    text = r"regexp_replace(b.phone, '([0-9])(?:[0-9]+)([0-9])', '\2\\\1\0')"
+    sql = f"SELECT COUNT(*) FILTER (WHERE {text} <> '+0') AS n, COUNT(*) FILTER (WHERE {text} LIKE '+9%') AS m {JOIN}"
+    agree(ideal.query(sql, *both), oracle(sql, *both))
+
+
+def test_a_float_converts_to_a_decimal_or_is_null_whatever_it_is(both: tuple[pa.Table, pa.Table]) -> None:
+    bank, _ = both
+    for scale, factor in ((6, "100000000000"), (9, "900000000"), (18, "1")):
+        made = plan(
+            f"SELECT COUNT(TRY_CAST(b.score * {factor} AS DECIMAL(18,{scale}))) AS n {JOIN}", context(ROWS, min_rows=1)
+        )
+        (found,) = evaluate(bank, made.local["bank"], TABLE).values()  # no overflow in a row
+        fits = [v is not None and v * int(factor) < 10 ** (18 - scale) for v in bank["score"].to_pylist()]
+        assert found.valid.tolist() == [int(fit) for fit in fits]
+
+
+# --- answers that differ by few -----------------------------------------------------------------------------------------
+
+FEW = "b.phone < '+447900000003'"  # three customers
+DIFFERENCES = {
+    "all_and_most_of_them": f"SUM(t.late + CASE WHEN NOT {FEW} THEN t.late ELSE 0 END)",
+    "all_less_most_of_them": f"SUM(t.late - CASE WHEN NOT {FEW} THEN t.late ELSE 0 END)",
+    "heavier_by_a_column": f"SUM(t.late * b.age + CASE WHEN NOT {FEW} THEN t.late * b.age ELSE 0 END)",
+}
+
+
+@pytest.mark.parametrize("name", sorted(DIFFERENCES))
+def test_a_sum_of_all_rows_and_of_all_but_few_is_refused(name: str, both: tuple[pa.Table, pa.Table]) -> None:
+    session = Session(Pair.ideal(), *both, LEAST)
+    assert session.ask(f"SELECT {DIFFERENCES[name]} AS x {JOIN}") is None
+
+
+def test_a_sum_of_all_rows_and_of_enough_others_is_answered(both: tuple[pa.Table, pa.Table]) -> None:
+    session = Session(Pair.ideal(), *both, LEAST)
+    answer = session.ask(f"SELECT SUM(t.late + CASE WHEN b.age > 50 THEN t.late ELSE 0 END) AS x {JOIN}")
+    assert answer is not None
+    agree(answer, oracle(f"SELECT SUM(t.late + CASE WHEN b.age > 50 THEN t.late ELSE 0 END) AS x {JOIN}", *both))
