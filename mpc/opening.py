@@ -27,6 +27,7 @@ __all__ = ["Stream", "open_bits", "open_to", "shown_groups", "shown_lines", "sho
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
+Closed = npt.NDArray[np.bool_] | None
 
 _WORDS = 1 << 20  # words a message: 8 MiB
 
@@ -80,34 +81,39 @@ class Stream:
         return np.unpackbits(whole, count=bits.size, bitorder="little").reshape(bits.shape)
 
 
-def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
+def shown_groups(engine: Engine, counts: Words, min_rows: int, bits: int, closed: Closed = None) -> Bits:
     """XOR shares of which groups may be opened, from shares of their row counts.
 
     counts: uint64 (g,), values in [0, 2^bits); min_rows: at least 1, public; bits: count width, public, at most 61 less
     the bits of g. A group is shown when it has at least min_rows rows; and where the rows of all other groups together
     are neither 0 nor at least min_rows, the smallest shown group (the first of equals) goes too, for otherwise a total
-    would show a small group. With min_rows 1 groups of no row are hidden and nothing else. Peer learns nothing.
+    would show a small group. closed: bool (g,), public, groups that are hidden in any case. With min_rows 1 groups of
+    no row are hidden and nothing else. Peer learns nothing.
     Rounds: one comparison if min_rows is 1 or g is 1; else 10 + 2 ceil(log2 g), and 3 + ceil(log2 g) comparisons.
     """
     if counts.ndim != 1:
         raise InternalError("counts are a row of numbers")
-    return shown_crossed(engine, counts.reshape(1, -1), min_rows, bits, (0,)).reshape(-1)
+    hidden = None if closed is None else closed.reshape(1, -1)
+    return shown_crossed(engine, counts.reshape(1, -1), min_rows, bits, (0,), hidden).reshape(-1)
 
 
-def shown_crossed(engine: Engine, counts: Words, min_rows: int, bits: int, by: Sequence[int]) -> Bits:
+def shown_crossed(
+    engine: Engine, counts: Words, min_rows: int, bits: int, by: Sequence[int], closed: Closed = None
+) -> Bits:
     """XOR shares of which cells of a table of two sides' groups may be opened, each by itself; as `shown_groups` along
     every line of each axis in `by`.
 
     counts: uint64 (groups of one, groups of the other). by: 0 where somebody who receives knows how many rows each
-    group of the first has, 1 of the other. A cell that goes has min_rows rows, so what a line hides stays none or at
-    least min_rows when later lines lose cells, and so does what all hide. Rounds: one comparison, and for each axis
-    those of `shown_groups` but the first.
+    group of the first has, 1 of the other. closed: bool of that shape, public, cells that are hidden in any case. A cell
+    that goes has min_rows rows, so what a line hides stays none or at least min_rows when later lines lose cells, and so
+    does what all hide. Rounds: one comparison, and for each axis those of `shown_groups` but the first.
     """
     if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(max(counts.shape)):
         raise InternalError("counts are numbers of declared bits, the smallest group has at least one row")
     least = min(min_rows, 2**bits)  # no count reaches 2^bits
     flat = np.ascontiguousarray(counts).reshape(-1)
-    shown = logic_not(engine, negative(engine, _less(engine, flat, least), bits + 1)).reshape(counts.shape)
+    enough = logic_not(engine, negative(engine, _less(engine, flat, least), bits + 1))
+    shown = _without(enough, None if closed is None else closed.reshape(-1)).reshape(counts.shape)
     for axis in by if min_rows > 1 else ():
         if counts.shape[1 - axis] > 1:
             lines = shown if axis == 0 else shown.T
@@ -135,13 +141,14 @@ def _without_smallest(engine: Engine, counts: Words, shown: Bits, least: int, bi
     return logic_and(engine, kept, logic_not(engine, dropped)).reshape(counts.shape)
 
 
-def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
+def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int, closed: Closed = None) -> Bits:
     """XOR shares of which lines of a table may be opened: a line goes whole or not at all.
 
     counts: uint64 (lines, classes), the sum of all below 2^bits, bits at most 61 less the bits of the lines. A line is
     shown when each of its classes has at least min_rows rows; and where the hidden rows of any class are neither 0 nor
     at least min_rows, the smallest shown line goes too. So who knows how many rows each class has, or each line, learns
-    no small cell by subtraction. Returns uint8 (lines, classes), equal along a line. Peer learns nothing.
+    no small cell by subtraction. closed: bool (lines,), public, lines that are hidden in any case. Peer learns nothing.
+    Returns uint8 (lines, classes), equal along a line.
     Rounds: those of `shown_groups` of as many lines, and 2 ceil(log2 classes) more.
     """
     if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(len(counts)):
@@ -149,7 +156,7 @@ def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits
     (lines, classes), least = counts.shape, min(min_rows, 2**bits)
     flat = np.ascontiguousarray(counts).reshape(-1)
     enough = logic_not(engine, negative(engine, _less(engine, flat, least), bits + 1))
-    line = _all(engine, enough.reshape(lines, classes).T)
+    line = _without(_all(engine, enough.reshape(lines, classes).T), closed)
     hidden = np.sum((flat - select(engine, np.repeat(line, classes), flat)).reshape(lines, classes), axis=0)
     below = negative(engine, np.concatenate([_less(engine, hidden, end) for end in (1, least)]), bits + 1)
     unsafe = logic_and(engine, logic_not(engine, below[:classes]), below[classes:])
@@ -161,18 +168,21 @@ def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits
     return np.repeat(line, classes).reshape(lines, classes)
 
 
-def shown_table(engine: Engine, counts: Words, min_rows: int, bits: int) -> Bits:
+def shown_table(engine: Engine, counts: Words, min_rows: int, bits: int, closed: Closed = None) -> Bits:
     """XOR shares of which cells may be opened: all that have rows, if none of these has fewer than min_rows; else none.
 
     counts: uint64 (g,), values in [0, 2^bits), bits at most 60. For tables of which each side can add up a row or a
-    column by itself. Peer learns nothing. Rounds: one comparison, 2 ceil(log2 g) + 4.
+    column by itself. closed: bool (g,), public, cells that are too small if they have a row. Peer learns nothing.
+    Rounds: one comparison, 2 ceil(log2 g) + 4.
     """
     if counts.ndim != 1 or min_rows < 1 or not 1 <= bits <= 60:
         raise InternalError("counts are a row of numbers of declared bits, the smallest group has at least one row")
     cells, least = len(counts), min(min_rows, 2**bits)
     below = negative(engine, np.concatenate([_less(engine, counts, end) for end in (1, least)]), bits + 1)
-    present = logic_not(engine, below[:cells])
-    safe = _all(engine, logic_not(engine, logic_and(engine, present, below[cells:])).reshape(cells, 1))
+    present, few = logic_not(engine, below[:cells]), below[cells:]
+    if closed is not None:
+        few = np.where(closed, np.uint8(engine.index == 0), few)
+    safe = _all(engine, logic_not(engine, logic_and(engine, present, few)).reshape(cells, 1))
     return logic_and(engine, present, np.repeat(safe, cells))
 
 
@@ -183,6 +193,11 @@ def suppress(engine: Engine, shown: Bits, cells: Words) -> Words:
     shown: XOR shares (g,); cells: uint64 (g,) or (g, k). Rounds: 2. Bytes: as `mpc.convert.select`.
     """
     return select(engine, shown, cells)
+
+
+def _without(bits: Bits, closed: Closed) -> Bits:
+    """XOR shares of bits that are 0 at these public places."""
+    return bits if closed is None else bits & ~closed
 
 
 def _less(engine: Engine, counts: Words, number: int) -> Words:

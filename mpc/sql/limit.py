@@ -55,7 +55,8 @@ def key_values(plan: Plan, sizes: tuple[int, int], rank: Rank, labels: Labels | 
             found.append(domain[digit] if digit < len(domain) else None)
         else:
             group = cell // sizes[1] if key.owner == 0 else cell % sizes[1]
-            found.append(labels[group][place_of] if labels is not None and group < len(labels) else None)
+            label = labels[group] if labels is not None and group < len(labels) else ()
+            found.append(label[place_of] if label else None)
     return found
 
 

@@ -8,20 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mpc.sql.ordered import LocalColumn, ordered
+from mpc.sql.ordered import ORDERED, LocalColumn, ordered
 from mpc.sql.products import CELLS, cells_of
-from mpc.sql.types import Expr, Feature, Plan, Source, Test, never_null
+from mpc.sql.types import Expr, Feature, GroupKey, Plan, Source, Test, never_null
 from party.errors import DataError, InternalError
 
 __all__ = [
     "Groups",
     "LocalColumn",
     "LocalColumns",
+    "closed",
     "codes",
     "column_length",
     "compared",
     "feature",
     "groups",
+    "has_rest",
     "padded",
     "read",
 ]
@@ -34,7 +36,8 @@ LocalColumns = Mapping[str, LocalColumn]
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """The place of each row among this owner's groups, (n,) int64; and the labels where they are not public."""
+    """The place of each row among this owner's groups, (n,) int64; and the labels where they are not public: () of the
+    place of groups of too few rows."""
 
     places: Ints
     count: int
@@ -158,16 +161,38 @@ def groups(plan: Plan, owner: int, columns: LocalColumns, rows: int) -> Groups:
             places = places * key.places + np.where(column.valid == 1, found, size)
         return Groups(places, count)
     labels: list[tuple[str | int | bool | None, ...]] = [()]
-    for key in keys:
+    small = has_rest(keys, owner, plan.min_rows)
+    for nth, key in enumerate(keys):
         found, values = codes(ordered(key.expr, columns[by_expr[key.expr].name]), key.expr.kind == "bool")
         seen, places = np.unique(places * len(values) + found, return_inverse=True)
-        labels = [(*labels[place // len(values)], values[place % len(values)]) for place in seen.tolist()]
+        of, which = np.divmod(seen, len(values))
+        if small:  # the rest is at 0, and what is too small stays so under further keys
+            kept = (np.bincount(places, minlength=len(seen)) >= plan.min_rows) & ((of > 0) | (nth == 0))
+            places = np.where(kept, np.cumsum(kept), 0)[places]
+            of, which = of[kept], which[kept]
+        labels = [(*labels[one], values[place]) for one, place in zip(of.tolist(), which.tolist(), strict=True)]
+        labels = [(), *labels] if small else labels
         if len(labels) > CELLS:
             raise DataError(
                 f"{key.name} makes more than {CELLS} groups",
                 hint="group by a coarser expression, or declare its domain",
             )
     return Groups(places.astype(np.int64), len(labels), tuple(labels))
+
+
+def has_rest(keys: Sequence[GroupKey], owner: int, min_rows: int) -> bool:
+    """Whether the first place of an owner's groups holds all its groups of fewer than min_rows rows, which nobody may
+    be shown: else their number would tell the peer of a single row, by a key that is made for it. Bins have enough."""
+    computed = any(key.expr.op in ORDERED for key in keys if key.owner == owner)
+    return min_rows > 1 and cells_of(tuple(keys), owner) is None and not computed
+
+
+def closed(plan: Plan, sizes: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Which cells are never shown, bool (groups of 0, groups of 1): those of an owner's groups of too few rows."""
+    found = np.zeros(sizes, dtype=np.bool_)
+    found[0, :] |= has_rest(plan.keys, 0, plan.min_rows)
+    found[:, 0] |= has_rest(plan.keys, 1, plan.min_rows)
+    return found
 
 
 def codes(column: LocalColumn, truth: bool = False) -> tuple[Ints, list[str | int | bool | None]]:

@@ -27,7 +27,7 @@ from mpc.opening import open_bits
 from mpc.sql.algebra import Poly
 from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount
-from mpc.sql.local import Groups, LocalColumns, column_length, groups, padded
+from mpc.sql.local import Groups, LocalColumns, column_length, groups, has_rest, padded
 from mpc.sql.ordered import ORDERED
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, products_of
 from mpc.sql.sets import AnswerSet, alike
@@ -270,10 +270,12 @@ def _differ(
 ) -> bool:
     least, rows = found[0].plan.min_rows, found[0].plan.rows
     cells: list[list[Words]] = [[], [], []]
+    compared: list[npt.NDArray[np.bool_]] = []
     for probe, ours in zip(found, columns, strict=True):
         quantities, sizes = _counted(engine, probe, ours, alignment)
         for pair in probe.pairs:
             sides = [[dim in grouped for dim in probe.dims] for grouped in pair.grouped]
+            compared.append(_shown(probe, pair, sizes))
             shown = [_spread(quantities[n], sizes, kept) for n, kept in zip(pair.shown, sides, strict=True)]
             a, b = (_spread(quantities[n], sizes, kept) for n, kept in zip(pair.compared, sides, strict=True))
             for place, words in enumerate((*shown, a + b - quantities[pair.both] - quantities[pair.both])):
@@ -286,7 +288,7 @@ def _differ(
     left = np.stack([logic_not(engine, below[0]), logic_not(engine, below[2])])
     right = np.stack([logic_not(engine, below[1]), below[3]])
     shown, few = logic_and(engine, left, right)
-    bad = to_arithmetic(engine, logic_and(engine, shown, few))
+    bad = to_arithmetic(engine, logic_and(engine, shown, few) & np.concatenate(compared))
     number = np.sum(bad, dtype=np.uint64).reshape(1)
     bit = at_least(engine, number, 1, len(bad).bit_length() + 1)
     told = open_bits(engine, bit, what, sorted((engine.channel.us, engine.channel.peer)))
@@ -340,6 +342,15 @@ def _counted(
     check_held(plan.calls, held, rows)
     joint = Joint(engine, plan, columns, Groups(places, of_owner[us]), held, alignment)
     return [limbs[0] for limbs in joint.limbs()], tuple(sizes)
+
+
+def _shown(probe: Probe, pair: Pair, sizes: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """In which cells both sets may be shown: not where an owner has put together its groups of too few rows."""
+    found = np.ones(sizes, dtype=np.bool_)
+    for place, dim in enumerate(probe.dims):
+        if any(dim in grouped for grouped in pair.grouped) and has_rest(dim.keys, dim.owner, probe.plan.min_rows):
+            found[(slice(None),) * place + (0,)] = False
+    return found.reshape(-1)
 
 
 def _spread(words: Words, sizes: tuple[int, ...], kept: Sequence[bool]) -> Words:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mpc.engine import Engine
 from mpc.opening import shown_crossed, shown_lines, shown_table
+from mpc.sql.local import closed
 from mpc.sql.types import Plan
 from party.errors import InternalError
 
@@ -26,20 +27,21 @@ def shown_cells(
     plan.together: "cells"; "lines", where the groups of the last key, its owner's only one, go together; "table".
     With min_rows 1 every cell that has rows is shown.
     """
+    never = closed(plan, sizes)
     if plan.min_rows == 1 or plan.together == "cells":
         by = lines_of(plan)
-        return shown_crossed(engine, rows.reshape(sizes if by else (1, -1)), plan.min_rows, width, by or (0,)).reshape(
-            -1
-        )
+        shape = sizes if by else (1, sizes[0] * sizes[1])
+        crossed, hidden = rows.reshape(shape), never.reshape(shape)
+        return shown_crossed(engine, crossed, plan.min_rows, width, by or (0,), hidden).reshape(-1)
     if plan.together == "table":
-        return shown_table(engine, rows, plan.min_rows, width)
+        return shown_table(engine, rows, plan.min_rows, width, never.reshape(-1))
     owner = plan.keys[-1].owner
     if [key.owner for key in plan.keys].count(owner) != 1:
         raise InternalError("the classes of a line are one key of one party")
     table = rows.reshape(sizes)
     if owner == 1:
-        return shown_lines(engine, table, plan.min_rows, width).reshape(-1)
-    return shown_lines(engine, table.T, plan.min_rows, width).T.reshape(-1)
+        return shown_lines(engine, table, plan.min_rows, width, np.logical_or.reduce(never, axis=1)).reshape(-1)
+    return shown_lines(engine, table.T, plan.min_rows, width, np.logical_or.reduce(never, axis=0)).T.reshape(-1)
 
 
 def lines_of(plan: Plan) -> tuple[int, ...]:

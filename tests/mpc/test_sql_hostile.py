@@ -1,14 +1,16 @@
-"""Hostile statements: grants that a construct slips past, errors that one row decides on, answers that differ by few."""
+"""Hostile statements: grants that a construct slips past, errors and sizes that one row decides, small differences."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from connectors import evaluate
 from mpc.sql import TABLE, plan
+from mpc.sql.local import groups
 from party.errors import UsageError
 from party.request import Use
 from tests.mpc.near_twin import Session
@@ -55,7 +57,7 @@ def test_arithmetic_that_is_never_null_needs_no_filter() -> None:
         assert {use.use for use in made.request.uses} == {"join", "aggregate"}
 
 
-# --- errors that a row decides on ---------------------------------------------------------------------------------------
+# --- errors that a row decides on -------------------------------------------------------------------------------------
 
 REFUSED = {  # each would end the run where the one row is there, and be answered where it is not
     "empty_filling": f"COUNT(*) FILTER (WHERE lpad('a', 2, CASE WHEN {ONE} THEN '' ELSE 'x' END) = 'ax')",
@@ -64,14 +66,14 @@ REFUSED = {  # each would end the run where the one row is there, and be answere
     "a_group_in_a_class": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, '[(]a[)]', '\\1'))",
     "a_group_for_one_reader": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, '[[:alpha:](][[:alpha:])]', '\\1'))",
     "a_backslash_at_the_end": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, 'a', '\\'))",
-    "distinct_beyond_a_word": f"COUNT(DISTINCT CASE WHEN {ONE} THEN b.balance * b.balance * 1000000 ELSE b.balance END)",
+    "distinct_beyond_a_word": f"COUNT(DISTINCT CASE WHEN {ONE} THEN b.balance * b.balance * 10000 ELSE 0 END)",
     "least_beyond_a_word": f"MIN(CASE WHEN {ONE} THEN b.age + 1000000000000000000000000 END)",
 }
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_what_could_fail_for_one_row_is_refused_when_it_is_planned(name: str) -> None:
-    with pytest.raises(UsageError, match="not supported|overflow|searches"):
+    with pytest.raises(UsageError, match=r"not supported|overflow|searches"):
         plan(f"SELECT {REFUSED[name]} AS x {JOIN}", context(ROWS, min_rows=LEAST))
 
 
@@ -92,7 +94,7 @@ def test_a_float_converts_to_a_decimal_or_is_null_whatever_it_is(both: tuple[pa.
         assert found.valid.tolist() == [int(fit) for fit in fits]
 
 
-# --- answers that differ by few -----------------------------------------------------------------------------------------
+# --- answers that differ by few ---------------------------------------------------------------------------------------
 
 FEW = "b.phone < '+447900000003'"  # three customers
 DIFFERENCES = {
@@ -113,3 +115,58 @@ def test_a_sum_of_all_rows_and_of_enough_others_is_answered(both: tuple[pa.Table
     answer = session.ask(f"SELECT SUM(t.late + CASE WHEN b.age > 50 THEN t.late ELSE 0 END) AS x {JOIN}")
     assert answer is not None
     agree(answer, oracle(f"SELECT SUM(t.late + CASE WHEN b.age > 50 THEN t.late ELSE 0 END) AS x {JOIN}", *both))
+
+
+# --- how many groups there are ----------------------------------------------------------------------------------------
+
+
+def test_the_number_of_groups_does_not_tell_of_one_row(both: tuple[pa.Table, pa.Table]) -> None:
+    """A key that makes one group more, and so crosses a power of 4, where one customer is there."""
+    bank, _ = both
+    ages = "".join(f"WHEN b.age < {limit} THEN '{limit}' " for limit in (38, 58, 78))
+    counts = set()
+    for one in (ONE, "b.phone = 'nobody'"):
+        key = f"concat(CASE WHEN {one} THEN 'here' {ages} ELSE 'x' END)"
+        made = plan(f"SELECT {key} AS k, COUNT(*) AS n {JOIN} GROUP BY k", context(ROWS, ("telco",), 5))
+        columns = evaluate(bank, made.local["bank"], TABLE)
+        counts.add(groups(made, 0, columns, ROWS).count)
+        assert groups(replace(made, min_rows=1), 0, columns, ROWS).count == 4 + (one == ONE)
+    assert counts == {5}
+
+
+TENS = "concat(substr(b.phone, 12, 1), CASE WHEN b.age > 80 THEN ' and older' ELSE '' END)"
+KEYS = {
+    "text": (TENS,),
+    "texts": ("substr(b.phone, 12, 1)", TENS, "b.age > 80"),
+    "both": ("t.prepaid", TENS),
+    "customers": ("b.phone",),
+}
+
+
+@pytest.mark.parametrize("to", [("bank",), ("telco",), ("bank", "telco")])
+@pytest.mark.parametrize("name", sorted(KEYS))
+def test_groups_that_are_too_small_are_put_together_and_not_shown(
+    name: str, to: tuple[str, ...], ideal: Pair, both: tuple[pa.Table, pa.Table]
+) -> None:
+    keys = ", ".join(f"{key} AS k{place}" for place, key in enumerate(KEYS[name]))
+    sql = f"SELECT {keys}, COUNT(*) AS n, SUM(t.late) AS s {JOIN} GROUP BY {', '.join(KEYS[name])}"
+    answer = ideal.query(sql, *both, to=to, min_rows=4)
+    rows = oracle(sql, *both)
+    wanted = [row for row in rows if row["n"] >= 4]
+    assert ROWS - sum(row["n"] for row in wanted) >= 4  # else the smallest shown group goes, too
+    assert len(wanted) < len(rows)
+    agree(answer, wanted)
+
+
+@pytest.mark.parametrize("order", ["", "DESC"])
+def test_the_first_groups_are_of_those_of_enough_rows(order: str, ideal: Pair, both: tuple[pa.Table, pa.Table]) -> None:
+    sql = f"SELECT {TENS} AS k, COUNT(*) AS n {JOIN} GROUP BY k ORDER BY k {order}"
+    rows = ideal.query(f"{sql} LIMIT 3", *both, min_rows=4).rows
+    assert [dict(row) for row in rows] == [row for row in oracle(sql, *both) if row["n"] >= 4][:3]
+
+
+def test_customers_of_small_groups_are_not_compared_as_if_they_were_one(both: tuple[pa.Table, pa.Table]) -> None:
+    """The rows of all small groups together are no answer: two sets that differ by few there are not refused."""
+    session = Session(Pair.ideal(), *both, LEAST)
+    assert session.ask(f"SELECT b.phone, COUNT(*) AS n {JOIN} GROUP BY b.phone") is not None
+    assert session.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.phone <> '+447900000007'") is not None
