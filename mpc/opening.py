@@ -104,9 +104,9 @@ def shown_crossed(
     every line of each axis in `by`.
 
     counts: uint64 (groups of one, groups of the other). by: 0 where somebody who receives knows how many rows each
-    group of the first has, 1 of the other. closed: bool of that shape, public, cells that are hidden in any case. A cell
-    that goes has min_rows rows, so what a line hides stays none or at least min_rows when later lines lose cells, and so
-    does what all hide. Rounds: one comparison, and for each axis those of `shown_groups` but the first.
+    group of the first has, 1 of the other. closed: bool of that shape, public, cells hidden in any case. A cell that
+    goes has min_rows rows, so what a line hides stays none or at least min_rows when later lines lose cells, and so does
+    what all hide. Rounds: one comparison, and for each axis those of `shown_groups` but the first.
     """
     if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(max(counts.shape)):
         raise InternalError("counts are numbers of declared bits, the smallest group has at least one row")
@@ -147,8 +147,8 @@ def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int, closed:
     counts: uint64 (lines, classes), the sum of all below 2^bits, bits at most 61 less the bits of the lines. A line is
     shown when each of its classes has at least min_rows rows; and where the hidden rows of any class are neither 0 nor
     at least min_rows, the smallest shown line goes too. So who knows how many rows each class has, or each line, learns
-    no small cell by subtraction. closed: bool (lines,), public, lines that are hidden in any case. Peer learns nothing.
-    Returns uint8 (lines, classes), equal along a line.
+    no small cell by subtraction. closed: bool (lines,), public, lines hidden in any case. Returns uint8 (lines,
+    classes), equal along a line. Peer learns nothing.
     Rounds: those of `shown_groups` of as many lines, and 2 ceil(log2 classes) more.
     """
     if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(len(counts)):

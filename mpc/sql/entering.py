@@ -27,13 +27,17 @@ from mpc.sql.lookups import all_of, looked
 from mpc.sql.types import Aggregate, Expr, never_null, owners
 from party.errors import UsageError
 
-__all__ = ["WAYS", "check_value", "ways", "ways_of"]
+__all__ = ["WAYS", "check_value", "chosen", "ways", "ways_of"]
 
 WAYS = 64  # more ways than this are refused
 Way = tuple[Expr, ...]  # conditions that all hold
 _THRESHOLDS = ("//", "%", "round", "floor", "ceil", "length", "trycast", "tryunits")
 _LINEAR = ("neg", "scale", "abs", "within")  # 0 where their argument is
 _SHOWING = ("min", "max", "quantile_cont", "quantile_disc", "count_distinct")  # a 0 is a value like any other
+_NATURAL = frozenset(
+    {"column", "literal", "number", "scale", "neg", "+", "-", "*", "//", "round", "floor", "ceil", "lower", "upper"}
+    | {"trim", "length", "substring", "extract", "date_trunc", "to_date", "cast", "day", "microsecond"}
+)
 _ALWAYS: tuple[Way, ...] = ((),)
 
 
@@ -89,6 +93,14 @@ def ways(expr: Expr, zero: bool = False, flags: bool = False) -> tuple[Way, ...]
         nothing = Expr("literal", expr.kind, value=0, scale=expr.scale, low=0, high=0)
         return _both(inner or _ALWAYS, ((_bool("<>", expr, nothing),),))
     return inner
+
+
+def chosen(expr: Expr) -> bool:
+    """Whether conditions, thresholds or texts of the statement decide which values an expression takes: then it may
+    have one value more for a single row. Parts of texts and dates, and arithmetic, take the values of their columns."""
+    if expr.op == "looked":
+        return chosen(expr.args[1])
+    return expr.op not in _NATURAL or any(chosen(arg) for arg in expr.args if expr.op != "column")
 
 
 def check_value(expr: Expr) -> None:

@@ -7,7 +7,7 @@ import math
 from mpc.sql.across import tests_bytes
 from mpc.sql.algebra import ONE, Poly, Side, atom_of, number, truth
 from mpc.sql.domains import domain_of
-from mpc.sql.entering import ways_of
+from mpc.sql.entering import chosen, ways_of
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.limit import check_cells
 from mpc.sql.lookups import reads
@@ -234,7 +234,13 @@ def _single(
     gates = _gates(aggregate, both, rows, builder, what, context)
     count = builder.open(f"{what}.count", rows, *gates)
     if aggregate.function == "count_distinct":
-        return count, (builder.open(f"{what}.distinct", builder.distinct(x, both), *gates),)
+        values = builder.distinct(x, both)
+        if context.min_rows > 1 and chosen(x) and any(o.quantity == values and not o.values for o in builder.distincts):
+            raise UsageError(
+                "COUNT(DISTINCT) of values that conditions choose, over rows that the other party chooses, too",
+                hint="count a column, or a part of a text or date; put conditions into FILTER",
+            )
+        return count, (builder.open(f"{what}.distinct", values, *gates),)
     first = len(builder.picks)
     builder.picks += picks_of(aggregate, both, rows, gates, builder, what)
     return count, tuple(-1 - place for place in range(first, len(builder.picks)))

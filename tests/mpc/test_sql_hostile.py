@@ -170,3 +170,29 @@ def test_customers_of_small_groups_are_not_compared_as_if_they_were_one(both: tu
     session = Session(Pair.ideal(), *both, LEAST)
     assert session.ask(f"SELECT b.phone, COUNT(*) AS n {JOIN} GROUP BY b.phone") is not None
     assert session.ask(f"SELECT COUNT(*) AS n {JOIN} WHERE b.phone <> '+447900000007'") is not None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        f"concat(CASE WHEN {ONE} THEN 'here' ELSE b.branch END)",
+        f"CASE WHEN {ONE} THEN 'here' ELSE b.branch END",
+        "NULLIF(b.income, 7)",
+        "TRY_CAST(b.branch AS INTEGER)",
+        "b.opened + CASE WHEN b.age > 98 THEN 1 ELSE 0 END",
+    ],
+)
+def test_how_many_values_there_are_is_told_of_columns_not_of_what_conditions_make(values: str) -> None:
+    """The other party is told how many, rounded: one value more, for one row, would cross a power of 4."""
+    with pytest.raises(UsageError, match="that conditions choose"):
+        plan(f"SELECT COUNT(DISTINCT {values}) AS n {JOIN} WHERE t.late > 3", context(ROWS, min_rows=LEAST))
+    plan(f"SELECT COUNT(DISTINCT {values}) AS n {JOIN} WHERE b.age > 3", context(ROWS, min_rows=LEAST))  # told nobody
+
+
+def test_how_many_values_a_part_of_a_column_has_is_counted(ideal: Pair, both: tuple[pa.Table, pa.Table]) -> None:
+    sql = (
+        "SELECT COUNT(DISTINCT substr(b.phone, 12, 1)) AS n, COUNT(DISTINCT date_trunc('year', b.opened)) AS y,"
+        f" COUNT(DISTINCT b.branch) FILTER (WHERE b.age > 40) AS b, COUNT(DISTINCT b.income // 100000) AS i {JOIN}"
+        " WHERE t.late > 3"
+    )
+    agree(ideal.query(sql, *both, min_rows=LEAST), oracle(sql, *both))
