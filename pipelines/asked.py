@@ -13,6 +13,7 @@ from mpc import sql, statistics
 from party.catalogue import Catalogue, Table
 from party.errors import UsageError
 from party.request import Request
+from party.yamlfile import nearest
 from pipelines.job import Analysis, Job
 
 if TYPE_CHECKING:
@@ -42,12 +43,16 @@ def check_tables(job: Job, catalogues: Catalogues) -> None:
     for (party, name), catalogue in zip(job.align.tables, catalogues, strict=True):
         table = catalogue.table(name)
         if table is None:
-            known = ", ".join(table.name for table in catalogue.tables) or "none"
+            other = job.other(party)
+            known = [table.name for table in catalogue.tables]
             raise UsageError(
-                f"{party} shows no table {name!r}",
+                f"{party} shows {other} no table {name!r}",
                 party=party,
                 stage="align",
-                hint=f"tables with a granted column: {known}",
+                hint=f"{nearest(name, known)}"
+                if known
+                else f"{party} opens the key's columns and others to {other} in"
+                f" its policy.yaml, such as `{name}.KEY: [join]`; nothing of it is open now",
             )
         if not table.key:
             raise UsageError(

@@ -122,7 +122,8 @@ def tables(
     """Show our tables, or what a peer lets us use."""
     from pipelines import verbs_home
 
-    show(verbs_home.tables(_home, peer), as_json, verbs_home.tables_text)
+    as_text = verbs_home.tables_text if peer is None else verbs_home.shown_text
+    show(verbs_home.tables(_home, peer), as_json, as_text)
 
 
 @app.command()
@@ -199,7 +200,10 @@ def run(
 @app.command()
 def query(
     sql: Annotated[
-        str, typer.Argument(help="One SELECT over one table of each party; `-` reads statements from stdin.")
+        str,
+        typer.Argument(
+            help="A SELECT over a join of both parties, or EXPLAIN SELECT; `-` reads statements from stdin."
+        ),
     ],
     peer: Annotated[str, typer.Option("--peer", help="The other party.")],
     output: Annotated[

@@ -24,7 +24,7 @@ from party.home import Home, replace_file
 from pipelines import prefect_server
 from pipelines.demo_data import BANK, DUPLICATES, TELCO, DemoTable, make_tables
 
-__all__ = ["JOB", "QUERIES", "run", "text"]
+__all__ = ["JOB", "QUERIES", "make_homes", "run", "text"]
 
 _MARK = ".tally-demo"
 QUERIES = {
@@ -66,9 +66,7 @@ def run(folder: Path, rows: int) -> dict[str, Any]:
     """Make tables and homes under `folder`, run the job, put the pooled answer beside it."""
     began = time.perf_counter()
     folder = _fresh(folder)
-    bank = Home.init(folder / "bank", "bank")
-    port = _free_port()
-    telco = Home.init(folder / "telco", "telco", f"127.0.0.1:{port}", f"127.0.0.1:{port}")
+    bank, telco = _homes(folder)
     with _prefect(bank) as server:
         _say(f"makes tables: {rows} bank customers, {rows * 3 // 2} telco subscribers")
         _make(folder, bank, telco, rows)
@@ -84,6 +82,20 @@ def run(folder: Path, rows: int) -> dict[str, Any]:
     result["learned"] = {home.party.name: _learned(home, result["run"]) for home in (bank, telco)}
     result["seconds"] = round(time.perf_counter() - began, 2)
     return result
+
+
+def make_homes(folder: Path, rows: int) -> tuple[Home, Home]:
+    """The demo's two homes under `folder`, with tables, keys, trust and policies; nothing runs."""
+    folder = _fresh(folder)
+    bank, telco = _homes(folder)
+    _make(folder, bank, telco, rows)
+    return bank, telco
+
+
+def _homes(folder: Path) -> tuple[Home, Home]:
+    port = _free_port()
+    telco = Home.init(folder / "telco", "telco", f"127.0.0.1:{port}", f"127.0.0.1:{port}")
+    return Home.init(folder / "bank", "bank"), telco
 
 
 def _fresh(folder: Path) -> Path:

@@ -81,6 +81,9 @@ class RunResult:
         if query is not None and query in self.statistics:
             return _statistic(self.statistics[query], query, kind, part)
         if query is not None:
+            if query not in self.queries:
+                known = ", ".join([*self.queries, *self.statistics])
+                raise UsageError(f"this party received no answer named {query!r}", hint=f"one of {known or 'none'}")
             return pd.DataFrame(self.queries[query], columns=self.content["columns"][query])
         scores = self.scores
         if scores is None:
@@ -110,14 +113,27 @@ def _statistic(found: dict[str, Any], name: str, kind: str | None, part: str | N
 
 
 class Session:
-    """One connection to a peer that answers many requests; each is asked of policy and written to the ledger."""
+    """One connection to a peer that answers many requests; each is asked of policy and written to the ledger.
+
+    An error ends the connection, as on the command line; the next request connects anew, under the policy of then.
+    """
 
     def __init__(self, link: Link) -> None:
-        self._link = link
+        self._root, self._peer = link.home.root, link.peer
+        self._link: Link | None = link
+        self._ended = False
 
     def query(self, sql: str, *, realign: bool = False) -> pa.Table:
         """One joint query: a table of its rows; decimals as text, NULL as null."""
-        answer = ask(self._link, sql, realign)
+        if self._ended:
+            raise UsageError("this session has ended", hint="open another: Party.session(peer)")
+        if self._link is None:
+            self._link = dial(Home.open(self._root), self._peer)
+        try:
+            answer = ask(self._link, sql, realign)
+        except BaseException as error:
+            self._end(error)
+            raise
         return rows_table(answer["columns"], answer["rows"])
 
     def score(self, model: str, ids: object) -> pa.Table:
@@ -125,17 +141,23 @@ class Session:
         raise UsageError("scoring new rows comes with a later release", hint="a job with `score:` scores aligned rows")
 
     def __enter__(self) -> Session:
-        self._link.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended = True
+        self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
         try:
             if error is None:
-                self._link.close()
+                link.close()
         finally:
-            self._link.__exit__(kind, error, trace)
+            link.__exit__(None if error is None else type(error), error, None)
 
 
 class Party:

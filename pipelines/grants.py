@@ -40,7 +40,7 @@ def with_all_of(catalogue: Catalogue, table: Table) -> Catalogue:
 def with_stand_ins(job: Job, catalogues: tuple[Catalogue, Catalogue], peer: str) -> tuple[Catalogue, Catalogue]:
     """Both catalogues, the peer's with a stand-in for each column that the job names and the peer does not show.
 
-    Raises the UsageError of planning without them where no choice of types can be planned.
+    Where no choice of types can be planned, raises what is refused of other columns, else that these are closed.
     """
     place = [catalogue.party for catalogue in catalogues].index(peer)
     table = catalogues[place].table(dict(job.align.tables)[peer])
@@ -49,19 +49,22 @@ def with_stand_ins(job: Job, catalogues: tuple[Catalogue, Catalogue], peer: str)
     try:
         asked.request(job, catalogues)
         return catalogues
-    except UsageError:
+    except UsageError as closed:
         if table is None or not hidden:
             raise
+        told = closed
         for kinds in itertools.islice(itertools.product(_STAND_INS, repeat=len(hidden)), _TRIES):
             added = tuple(replace(kind, name=name) for kind, name in zip(kinds, hidden, strict=True))
             wider = with_all_of(catalogues[place], replace(table, columns=table.columns + added))
             found = (wider, catalogues[1]) if place == 0 else (catalogues[0], wider)
             try:
                 asked.request(job, found)
-            except UsageError:
+            except UsageError as error:
+                if told is closed and not any(name in error.message for name in hidden):
+                    told = error
                 continue
             return found
-        raise
+        raise told from None
 
 
 def _named(job: Job, party: str) -> frozenset[str]:

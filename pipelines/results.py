@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import astuple
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ __all__ = [
     "hidden_text",
     "kernels",
     "make",
+    "null_text",
     "printable",
     "rows_table",
     "rows_text",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 _WORD = 1 << 63  # Arrow's integers end here
+_LONG, _LONGEST = 1e4, 1e15  # floats between them are shown with two decimals
+_NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 
 
 def kernels() -> str:
@@ -125,11 +128,12 @@ def text(result: dict[str, Any]) -> str:
     lines = [f"run {result['run']}: {rows_text(result)}", *alignment_lines(result["details"]["alignment"])]
     for name, rows in result["queries"].items():
         lines += ["", f"{name}:", table_text(result["columns"][name], rows)]
+        lines += [told] if (told := null_text(rows)) else []
         if result["suppressed_groups"].get(name):
             lines.append(hidden_text(result["suppressed_groups"][name]))
     for name, kinds in result["statistics"].items():
         for kind, value in kinds.items():
-            lines += ["", f"{name}, {kind}: " + _statistic(value)]
+            lines += ["", f"{name}, {kind}:" + _statistic(value)]
     model = result["model"]
     if model:
         metrics = ", ".join(f"{key} {_short(value)}" for key, value in model["metrics"].items())
@@ -144,8 +148,16 @@ def text(result: dict[str, Any]) -> str:
 
 def _statistic(value: Any) -> str:
     """Tables as tables, other values in a line."""
-    if not isinstance(value, dict) or "rows" not in value:
-        return json.dumps(value)
+    if not isinstance(value, dict):
+        return f" {_short(value)}"
+    if "matrix" in value:
+        names = value["columns"]
+        rows = [
+            {"": name} | dict(zip(names, row, strict=True)) for name, row in zip(names, value["matrix"], strict=True)
+        ]
+        return "\n" + table_text(["", *names], rows)
+    if "rows" not in value:
+        return "\n" + table_text(["column", "value"], [{"column": k, "value": v} for k, v in value.items()])
     tables = [value, value["details"]] if "details" in value else [value]
     shown = [
         table_text(one["columns"], [dict(zip(one["columns"], row, strict=True)) for row in one["rows"]])
@@ -179,6 +191,13 @@ def alignment_lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def null_text(rows: list[dict[str, Any]]) -> str | None:
+    """What NULL may mean, where there is one."""
+    if not any(value is None for row in rows for value in row.values()):
+        return None
+    return "(NULL: SQL's, or fewer than the minimum of rows entered that number)"
+
+
 def hidden_text(groups: int) -> str:
     """Why groups are missing from an answer."""
     return (
@@ -188,12 +207,24 @@ def hidden_text(groups: int) -> str:
 
 
 def table_text(columns: list[str], rows: list[dict[str, Any]]) -> str:
-    """Rows as aligned text."""
+    """Rows as aligned text, numbers to the right."""
     cells = [[_short(row[column]) for column in columns] for row in rows]
     names = [printable(column) for column in columns]
     widths = [max(map(len, [name, *(row[place] for row in cells)])) for place, name in enumerate(names)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [names, *cells]]
+    pads = [str.rjust if _numbers([row[column] for row in rows]) else str.ljust for column in columns]
+    lines = [
+        "  ".join(pad(cell, width) for pad, cell, width in zip(pads, row, widths, strict=True))
+        for row in [names, *cells]
+    ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _numbers(values: list[Any]) -> bool:
+    """Whether a column holds numbers, decimals as text among them."""
+    told = [value for value in values if value is not None]
+    return bool(told) and all(
+        isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value)) for value in told
+    )
 
 
 def printable(text: str) -> str:
@@ -202,4 +233,9 @@ def printable(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    return "NULL" if value is None else f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+    """Floats to six digits, but never without their whole part and, where it is long, two decimals."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, float):
+        return f"{value:.2f}" if _LONG <= abs(value) < _LONGEST else f"{value:.6g}"
+    return printable(str(value))

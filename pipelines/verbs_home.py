@@ -117,6 +117,13 @@ def tables_text(result: dict[str, Any]) -> str:
     return "\n".join(lines) or f"{result['party']} has no tables: add one with `tally add-table`"
 
 
+def shown_text(result: dict[str, Any]) -> str:
+    """What a peer lets us use, for people."""
+    if result["tables"]:
+        return tables_text(result)
+    return f"{result['party']} has opened no column to us: ask it to grant some in its policy.yaml"
+
+
 def serve(path: Path) -> None:
     """`tally serve`: until SIGTERM or SIGINT."""
     home = Home.open(path)

@@ -155,11 +155,12 @@ def query_stdin(path: Path, peer: str, realign: bool) -> None:
 
 def query_text(result: dict[str, Any]) -> str:
     """A query's rows for people."""
-    from pipelines.results import hidden_text, table_text
+    from pipelines.results import hidden_text, null_text, table_text
 
     if "explain" in result:
         return explain_text(result)
     lines = [table_text(result["columns"], result["rows"])]
+    lines += [told] if (told := null_text(result["rows"])) else []
     if result["suppressed_groups"]:
         lines.append(hidden_text(result["suppressed_groups"]))
     return "\n".join(lines)

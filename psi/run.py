@@ -39,6 +39,7 @@ SLOW = 2e-4  # seconds that the slowest backend may need for one multiplication 
 SERIES_TAG = 12  # bytes: 40 bits of safety for lists that have grown to 2^28 keys
 _TAG = b"tallystick/v1/psi/tag/"
 _PEER = "peer-list"  # record
+_COMPARE_KEYS = "if more was expected, compare how both party.yaml declare the keys: columns, `normalise`, `region`"
 
 
 class Run:
@@ -157,12 +158,16 @@ def too_small(run: Run) -> TallyError:
     terms, channel = run.terms, run.channel
     if terms.our_min_size >= terms.their_min_size:
         return PolicyRefused(
-            f"the intersection is smaller than our minimum of {terms.our_min_size}", party=channel.us, stage="align"
+            f"the intersection is smaller than our minimum of {terms.our_min_size}",
+            party=channel.us,
+            stage="align",
+            hint=_COMPARE_KEYS,
         )
     return PeerRefused(
         f"the intersection is smaller than {channel.peer}'s minimum of {terms.their_min_size}",
         party=channel.peer,
         stage="align",
+        hint=_COMPARE_KEYS,
     )
 
 

@@ -347,7 +347,7 @@ class Answer:
             return expr
         if expr.kind == "float":
             raise UsageError(
-                f"{function.upper()} of a float column",
+                f"{function.upper()} of a float column: {node.sql(dialect='duckdb')[:80]}",
                 hint="declare the column decimal(p,s) in party.yaml: sums are exact",
             )
         if not numbers.numeric(expr) or expr.kind == "null":

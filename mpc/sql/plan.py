@@ -9,6 +9,7 @@ from mpc.sql.algebra import ONE, Poly, Side, atom_of, number, truth
 from mpc.sql.domains import domain_of
 from mpc.sql.entering import chosen, ways_of
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
+from mpc.sql.learnt import learnt
 from mpc.sql.limit import check_cells
 from mpc.sql.lookups import reads
 from mpc.sql.parse import parse
@@ -343,7 +344,8 @@ def _explain(
     min_rows = max(context.min_rows, 1)
     lines = [f"{context.rows} aligned rows at most, min_rows {min_rows}"]
     for to in context.to:
-        lines.append(f"{to} learns {', '.join(what.removeprefix(f'query.{context.name}.') for what in whats)}")
+        names = [what.removeprefix(f"query.{context.name}.") for what in whats]
+        lines += [f"{to} learns {told}" for told in learnt(names)]
     for owner in (0, 1):
         mine = [key.name for key in builder.keys if key.owner == owner]
         if mine and not _known(builder.keys, owner):
@@ -353,16 +355,7 @@ def _explain(
                 lines.append(f"{ours} learns which groups are shown, not their values")
             if theirs in context.to:
                 lines.append(f"{theirs} learns the values of {', '.join(mine)} of shown groups")
-    calls = builder.calls()
-    uploaded = sum(len(block) for block in {call.uploaded for call in calls})
     digits = max((len(quantity.limbs) for quantity in builder.quantities), default=1) - 1
-    blind = [o for o in (0, 1) if not _known(builder.keys, o)]
-    rounds = 2 * bool(calls) + 2 * digits + 1 + 2 * bool(blind)
-    lines.append(
-        f"{uploaded} encrypted columns, {len(calls)} products, about {builder.bytes(calls) / 1e6:.1f} MB"
-        f" and {rounds} rounds, once more for keys"
-        + (", comparisons besides" if min_rows > 1 or having is not None or limit is not None else "")
-    )
     if builder.tests:
         count = len(builder.tests)
         lines.append(

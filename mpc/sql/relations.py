@@ -182,7 +182,7 @@ class Joining:
         same = inner.kind == outer.kind and inner.scale == outer.scale
         if not same or inner.kind not in ("integer", "string", "date", "bool", "decimal"):
             told = UsageError(
-                f"a {inner.kind} is joined with a {outer.kind}",
+                f"columns of different types are joined: {inner.kind} and {outer.kind}",
                 hint="join columns of one type: keys are texts, so declare `type: string` for what is joined with one",
             )
             raise locate(told, node)

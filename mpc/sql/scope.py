@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -57,18 +58,34 @@ class Scope:
         if isinstance(node.this, exp.Star) or node.args.get("catalog") is not None:
             raise refuse(node)
         found: list[Expr] = []
+        meant: list[Relation] = []
         for alias, relation in self.aliases.items():
             if means(node, alias, relation.party, relation.table):
+                meant.append(relation)
                 found += _named(relation.columns, str(node.this.this))
         text = node.sql(dialect="duckdb")
         if not found:
-            raise UsageError(
-                f"no column {text}, or it is not granted to the other party",
-                hint="`tally tables PEER` lists the columns that may be used",
-            )
+            raise self._unknown(text, str(node.this.this), meant)
         if len(found) > 1:
             raise UsageError(f"column {text} is ambiguous", hint="write it with its table's alias")
         return found[0]
+
+    def _unknown(self, text: str, name: str, meant: list[Relation]) -> UsageError:
+        """The error for a name that means nothing here: of the alias, or of the column with what may be used there."""
+        if not meant:
+            return UsageError(
+                f"no column {text}: FROM has no such table here", hint=f"names in FROM: {', '.join(self.aliases)}"
+            )
+        parties = {relation.party for relation in meant}
+        owner = parties.pop() if len(parties) == 1 else None
+        other = next((known.party for known in self.catalogues if known.party != owner), None)
+        known = [column for relation in meant for column in relation.columns]
+        close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+        opened = "their owners' policy.yaml" if owner is None else f"{owner}'s policy.yaml"
+        return UsageError(
+            f"no column {text}, or it is not granted to {other if owner else 'the other party'}",
+            hint=f"did you mean {close[0]}?" if close else f"open by {opened}: {', '.join(known[:20]) or 'none'}",
+        )
 
 
 def catalogue_columns(party: str, table: Table, nullable: bool = False) -> dict[str, Expr]:

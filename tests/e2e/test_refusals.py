@@ -191,7 +191,15 @@ def test_the_party_facade_answers_as_the_command_does(pair: Pair) -> None:
             counts = [session.query(f"SELECT COUNT(*) AS n {FROM}").to_pandas()["n"][0] for _ in range(2)]
             with pytest.raises(UsageError):
                 session.score("model", ["k1"])
-        assert counts == [200, 200]
+            with pytest.raises(UsageError, match=r"no column t\.wrong"):
+                session.query(f"SELECT SUM(t.wrong) AS w {FROM}")
+            counts += session.query(f"SELECT COUNT(*) AS n {FROM}").to_pylist()[0].values()  # over a new connection
+        assert counts == [200, 200, 200]
+        with pytest.raises(UsageError, match="has ended"):
+            session.query(f"SELECT COUNT(*) AS n {FROM}")
+        with pytest.raises(UsageError, match="no answer named 'total'") as caught:
+            result.to_frame("total")
+        assert "totals" in str(caught.value.hint)
         assert bank.query(f"SELECT SUM(t.w) AS w {FROM}", peer="telco").num_rows == 1
 
 

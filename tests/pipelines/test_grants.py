@@ -111,6 +111,24 @@ def test_a_column_that_our_table_does_not_have_is_no_missing_grant(pair: TwoHome
         planned(pair, JOB.replace("b.balance", "b.balanse"))
 
 
+def test_what_is_wrong_with_our_own_column_is_told_though_the_peers_are_closed(pair: TwoHomes) -> None:
+    with pytest.raises(UsageError, match=r"SUM of string: b\.region"):
+        planned(pair, JOB.replace("AVG(b.balance)", "SUM(b.region)"))
+
+
+def test_a_table_that_the_peer_does_not_show_says_what_its_policy_lacks(pair: TwoHomes) -> None:
+    pair.declare("telco", DECLARED["telco"], "alignment: rows\napprove: auto\n")
+    with pytest.raises(UsageError, match="telco shows bank no table 'subscribers'") as caught:
+        planned(pair)
+    assert "telco opens the key's columns" in str(caught.value.hint) and caught.value.party == "telco"
+
+
+def test_the_nearest_table_is_named(pair: TwoHomes) -> None:
+    with pytest.raises(UsageError, match="telco shows bank no table 'subscriber'") as caught:
+        planned(pair, JOB.replace("subscribers", "subscriber"))
+    assert caught.value.hint == "did you mean `subscribers`?"
+
+
 def test_a_statement_that_nothing_would_make_right_is_refused_as_before(pair: TwoHomes) -> None:
     with pytest.raises(UsageError):
         planned(pair, JOB.replace("t.minutes > 3", "soundex(t.colour) = 'x'"))

@@ -114,6 +114,37 @@ def test_the_text_of_a_result_stands_on_lines_of_its_own() -> None:
     assert len(table.splitlines()) == 3
 
 
+def test_numbers_stand_to_the_right_and_keep_their_whole_part() -> None:
+    rows = [{"plan": "basic", "n": 5, "s": "12.50", "a": 1234567.891}, {"plan": "x", "n": None, "s": "-3.25", "a": 0.5}]
+    assert results.table_text(["plan", "n", "s", "a"], rows).split("\n") == [
+        "plan      n      s           a",
+        "basic     5  12.50  1234567.89",
+        "x      NULL  -3.25         0.5",
+    ]
+
+
+def test_what_null_may_mean_is_said_only_where_there_is_one() -> None:
+    assert "fewer than the minimum of rows" in str(results.null_text([{"n": None}]))
+    assert results.null_text([{"n": 0, "s": ""}]) is None
+    text = verbs_run.query_text({"columns": ["n"], "rows": [{"n": None}], "suppressed_groups": 0})
+    assert text.startswith("   n\nNULL\n(") or text.startswith("n\nNULL\n(")
+
+
+def test_matrices_and_numbers_of_several_columns_are_tables() -> None:
+    told = RESULT | {
+        "statistics": {
+            "s": {
+                "mean": {"bank.a": 2.0, "b": None},
+                "correlation": {"columns": ["bank.a", "b"], "matrix": [[1.0, -0.25], [-0.25, 1.0]]},
+            }
+        }
+    }
+    text = results.text(told)
+    assert "        bank.a      b\nbank.a       1  -0.25\nb        -0.25      1\n" in text
+    assert "s, mean:\ncolumn  value\nbank.a      2\nb        NULL\n" in text
+    assert '"' not in text.partition("s, mean")[2].partition("model")[0]
+
+
 def test_a_result_is_one_json_document_whatever_it_holds() -> None:
     assert json.loads(json.dumps(RESULT, ensure_ascii=False)) == RESULT
     assert "NaN" not in json.dumps(RESULT)
