@@ -259,7 +259,9 @@ def _agree(channel: Channel, side: Side, proposed: Proposed) -> Agreement:
     if not theirs.accept:
         told = _printable(theirs.reasons)
         refused(peer, told)
-        raise PeerRefused(f"{peer} does not allow it: {told}", party=peer, hint=f"ask {peer} for it")
+        raise PeerRefused(
+            f"{peer} does not allow it: {told}", party=peer, hint=f"ask {peer}: its policy.yaml decides that"
+        )
     if not hmac.compare_digest(theirs.request, read):
         refused(us, "the two sides read the job differently")
         raise PeerRefused(

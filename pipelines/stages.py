@@ -168,7 +168,8 @@ def _local(live: Live, plan: sql.Plan, rows: np.ndarray) -> sql.LocalColumns:
             raise DataError(
                 f"{columns} is not unique in table {unique.table}: more than one row answers",
                 party=live.us,
-                hint="a further table is joined on columns that tell its rows apart",
+                hint="a further table is joined on columns that tell its rows apart; where IN (SELECT ...) or a grouped"
+                " table wants them unique here, join the other table instead and put its condition into WHERE",
             )
     table = dict(live.job.align.tables)[live.us]
     values = read_aligned(open_table(live.home, table), reads.here, rows)

@@ -196,6 +196,10 @@ def show_text(found: dict[str, Any]) -> str:
     status = dict(found["status"])
     if "progress" in status:
         status["progress"] = progress_text(status["progress"])
+    for when in ("started", "ended"):
+        if status.get(when) is not None:
+            status[when] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status[when]))
+    status["ours"] = None if "ours" not in status else "yes" if status["ours"] else f"no, of {status.get('peer')}"
     lines = [f"{key}: {value}" for key, value in status.items() if value is not None and key != "error"]
     if status.get("error"):
         lines += [f"error: {status['error']['message']}", f"  try: {status['error']['hint'] or '-'}"]

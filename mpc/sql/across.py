@@ -41,8 +41,8 @@ def difference(expr: Expr, parties: tuple[str, str]) -> tuple[Expr, bool]:
         left, right = ordinal(left), ordinal(right)
     if not (numbers.numeric(left) and numbers.numeric(right)):
         raise UsageError(
-            f"{left.kind} columns of both parties are compared",
-            hint="across parties: whole numbers, decimals, dates, timestamps and texts",
+            f"{left.kind} and {right.kind} are not compared across parties",
+            hint="across parties: whole numbers, decimals, dates, timestamps and texts; declare a float decimal(p,s)",
         )
     parts: list[Expr | None] = [None, None]
     for sign, side in ((1, left), (-1, right)):

@@ -217,7 +217,7 @@ class Answer:
         if to_double and self._counted(node):
             return Post("float", (self._of_numbers(node.this),))
         if isinstance(node, (exp.Window, exp.AggFunc)) or aggregated(node):
-            raise refuse(node, hint="of aggregates: + - * / with numbers")
+            raise refuse(node, hint="of aggregates: + - * / with numbers and one another; round what comes back")
         if isinstance(node, exp.Star):
             raise UsageError("SELECT * is not supported: rows are never shown", hint="ask for aggregates")
         expr = self._bind(node)
@@ -348,7 +348,7 @@ class Answer:
         if expr.kind == "float":
             raise UsageError(
                 f"{function.upper()} of a float column: {node.sql(dialect='duckdb')[:80]}",
-                hint="declare the column decimal(p,s) in party.yaml: sums are exact",
+                hint="declare the column decimal(p,s) in party.yaml, or TRY_CAST(x AS DECIMAL(p,s)): sums are exact",
             )
         if not numbers.numeric(expr) or expr.kind == "null":
             raise UsageError(f"{function.upper()} of {expr.kind}: {node.sql(dialect='duckdb')[:80]}")

@@ -37,7 +37,8 @@ class _Select:
             if part in (None, False, []) or name in _PARTS:
                 continue
             word = name.upper().strip("_")
-            raise StatementError(f"{word} is not supported", word_at(statement.sql, word))
+            hint = "GROUP BY gives each value once" if word == "DISTINCT" else None
+            raise StatementError(f"{word} is not supported", word_at(statement.sql, word), hint=hint)
         self.setting = Setting(context, statement.sql, nested)
         self.source = From(Sources(self.select, statement.names, statement.sql, self.setting.count), self.setting)
         self.scope = self.source.scope
@@ -120,7 +121,8 @@ class _Select:
         for name, part in node.args.items():
             if part not in (None, False, []) and name != "expressions":
                 word = name.upper()
-                raise StatementError(f"GROUP BY {word} is not supported", word_at(self.statement.sql, word))
+                told, hint = f"GROUP BY {word} is not supported", "GROUP BY columns, positions or names of the answer"
+                raise StatementError(told, word_at(self.statement.sql, word), hint=hint)
         groups, names = [], []
         for item in node.expressions:
             source, expr = self._key(item)

@@ -383,7 +383,8 @@ def _explain(
         )
     if min_rows > 1:
         lines.append(
-            f"refused, and both learn it, where its rows and those of an earlier answer differ by fewer than {min_rows}"
+            f"refused where its rows and those of an earlier answer differ by fewer than {min_rows}, as both learn:"
+            " comparing takes more with every earlier statement, and is not predicted"
         )
         lines.append(f"numbers over fewer than {min_rows} rows stay hidden from both parties, by comparison on shares")
         if any(len(opened.gates) > 1 for opened in builder.opened):

@@ -81,10 +81,10 @@ class Scope:
         other = next((known.party for known in self.catalogues if known.party != owner), None)
         known = [column for relation in meant for column in relation.columns]
         close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-        opened = "their owners' policy.yaml" if owner is None else f"{owner}'s policy.yaml"
+        opened = "their owners open" if owner is None else f"{owner}'s policy.yaml opens"
         return UsageError(
             f"no column {text}, or it is not granted to {other if owner else 'the other party'}",
-            hint=f"did you mean {close[0]}?" if close else f"open by {opened}: {', '.join(known[:20]) or 'none'}",
+            hint=f"did you mean {close[0]}?" if close else f"columns that {opened}: {', '.join(known[:20]) or 'none'}",
         )
 
 

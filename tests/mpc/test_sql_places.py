@@ -56,6 +56,23 @@ REFUSED = {  # `^` stands before the first character of what is refused; the oth
 }
 
 
+@pytest.mark.parametrize(
+    ("condition", "message", "hint"),
+    [
+        ("b.balanse > 5", "no column b.balanse, or it is not granted to telco", "did you mean balance?"),
+        ("t.zzz > 5", "no column t.zzz, or it is not granted to bank", "columns that telco's policy.yaml opens: "),
+        ("x.age > 5", "no column x.age: FROM has no such table here", "names in FROM: b, t"),
+        ("zzz > 5", "no column zzz, or it is not granted to the other party", "columns that their owners open: "),
+        ("b.score > t.late", "float and integer are not compared across parties", "declare a float decimal(p,s)"),
+    ],
+)
+def test_an_unknown_name_says_whose_it_would_be_and_what_is_near(condition: str, message: str, hint: str) -> None:
+    with pytest.raises(StatementError) as caught:
+        plan(f"SELECT COUNT(*) {FROM} WHERE {condition}", context(1000))
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_refusal_says_where_and_what_is_supported(name: str) -> None:
     marked, _, words = REFUSED[name].rpartition("|")

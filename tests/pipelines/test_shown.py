@@ -199,7 +199,8 @@ def test_a_run_that_goes_on_is_shown_with_how_far_how_fast_and_how_long_still(
         assert " s left (masking the keys of bank, 57,441 a second)" in line
         now[0] += 100
         assert "as of 1 min 40 s ago" in verbs_run.runs_text([shown])
-        assert "57,441 a second" in verbs_run.show_text({"status": state.shown(), "result": None})
+        told = verbs_run.show_text({"status": state.shown() | {"started": 86400.0 * 400}, "result": None})
+        assert "57,441 a second" in told and "started: 1971-02-0" in told and "ours: no, of bank" in told
         state.update(stage="train")
         assert "progress" not in state.shown()  # that was another stage
         state.update(stage="align")
