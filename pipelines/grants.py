@@ -7,6 +7,7 @@ serves to tell which grants are missing, and for nothing else.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -18,7 +19,7 @@ from pipelines import asked
 from pipelines.job import Job
 from pipelines.statements import columns_named
 
-__all__ = ["missing", "patches", "with_all_of", "with_stand_ins"]
+__all__ = ["guessed", "missing", "patches", "with_all_of", "with_stand_ins"]
 
 Needs = Mapping[str, frozenset[str]]  # "table.column" -> grants
 
@@ -65,6 +66,19 @@ def with_stand_ins(job: Job, catalogues: tuple[Catalogue, Catalogue], peer: str)
                 continue
             return found
         raise told from None
+
+
+def guessed(shown: tuple[Catalogue, Catalogue], wider: tuple[Catalogue, Catalogue], peer: str) -> str:
+    """What to know of a plan in which stand-ins took the place of the peer's columns: which, and what is near."""
+    names = [
+        {column.name for catalogue in pair if catalogue.party == peer for t in catalogue.tables for column in t.columns}
+        for pair in (shown, wider)
+    ]
+    told = []
+    for name in sorted(names[1] - names[0]):
+        close = difflib.get_close_matches(name, names[0], n=1, cutoff=0.6)
+        told.append(f"{name} (or is it {close[0]}?)" if close else name)
+    return f"{peer} does not show {', '.join(told)}: planned as a guess, plan again when it is granted"
 
 
 def _named(job: Job, party: str) -> frozenset[str]:

@@ -46,7 +46,7 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     lacking = {party: grants.missing(request, known[party]) for party in job.parties}
     theirs = sorted(f"{name} needs `{word}`" for name, words in lacking[peer].items() for word in words)
     if catalogues != shown_by:
-        explained.append(f"what {peer} does not show is planned as a guess: plan again when it is granted")
+        explained.append(grants.guessed(shown_by, catalogues, peer))
     return {
         "job": job.name,
         "peer": peer,

@@ -87,6 +87,13 @@ def test_closed_columns_of_both_sides_are_in_the_patch_and_the_patch_lets_the_jo
     assert [row["plan"] for row in rows] == ["a"] and rows[0]["n"] > 0
 
 
+def test_a_column_that_may_be_a_slip_of_the_pen_is_named_with_the_nearest(pair: TwoHomes) -> None:
+    declare(pair, "telco", "subscribers.minutes: [filter, aggregate]", "subscribers.plan: [group]")
+    lines = planned(pair, JOB.replace("telco.minutes", "telco.minuts"))["explain"]
+    (told,) = [line for line in lines if "guess" in line]
+    assert told.startswith("telco does not show minuts (or is it minutes?): planned as a guess")
+
+
 def test_what_is_granted_already_stays_in_the_line(pair: TwoHomes) -> None:
     declare(pair, "telco", "subscribers.minutes: [feature, aggregate]", "subscribers.plan: [group]")
     found = planned(pair)
