@@ -105,8 +105,8 @@ def shown_crossed(
 
     counts: uint64 (groups of one, groups of the other). by: 0 where somebody who receives knows how many rows each
     group of the first has, 1 of the other. closed: bool of that shape, public, cells hidden in any case. A cell that
-    goes has min_rows rows, so what a line hides stays none or at least min_rows when later lines lose cells; so does what
-    all hide. Rounds: one comparison, and for each axis those of `shown_groups` but the first.
+    goes has min_rows rows, so what a line hides stays none or at least min_rows when later lines lose cells, and what
+    all hide, too. Rounds: one comparison, and for each axis those of `shown_groups` but the first.
     """
     if counts.ndim != 2 or min_rows < 1 or not 1 <= bits <= 61 - _place(max(counts.shape)):
         raise InternalError("counts are numbers of declared bits, the smallest group has at least one row")

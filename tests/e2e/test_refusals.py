@@ -131,7 +131,7 @@ def test_our_policy_is_exit_3_and_both_ledgers_say_so(pair: Pair) -> None:
         told(pair.telco)
     assert error["party"] == "bank"
     for home in (pair.bank, pair.telco):
-        assert any(event == "refused" for event, _ in events(home)[-3:])
+        assert any(event == "refused" for event, _ in events(home)[-4:])  # then debit, abort, the end of the worker
     assert tally(pair.bank, "runs", "--json").json[0]["status"] == "failed"
 
 
@@ -150,7 +150,7 @@ def test_the_peers_policy_is_exit_4_and_both_ledgers_say_so(pair: Pair, old: str
         told(pair.telco)
     assert error["party"] == "telco"
     for home in (pair.bank, pair.telco):
-        assert any(event == "refused" for event, _ in events(home)[-3:])
+        assert any(event == "refused" for event, _ in events(home)[-4:])  # then debit, abort, the end of the worker
 
 
 def test_an_unreachable_or_false_peer_is_exit_5(pair: Pair, tmp_path: Path) -> None:
