@@ -135,3 +135,32 @@ def test_cells_of_two_sides_groups_against_the_twin(pair: tuple[Half, Half], by:
             for axis in axes:  # whoever knows the lines of this axis gets no small difference
                 hidden = (counts * (1 - shown)).sum(axis=1 - axis)
                 assert all(h == 0 or h >= 20 for h, s in zip(hidden, shown.sum(axis=1 - axis), strict=True) if s)
+
+
+@pytest.mark.parametrize(
+    ("counts", "of_groups", "of_lines", "of_table"),
+    [
+        ([30, 40, 50, 20], [0, 1, 1, 1], [0, 1, 1, 1], [0, 0, 0, 0]),  # enough rows are hidden
+        ([3, 40, 50, 20], [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0]),  # too few: the smallest goes, too
+        ([0, 40, 50, 20], [0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1]),
+    ],
+)
+def test_what_is_closed_is_hidden_and_counts_as_hidden(
+    pair: tuple[Half, Half], counts: list[int], of_groups: list[int], of_lines: list[int], of_table: list[int]
+) -> None:
+    closed = np.array([True, False, False, False])
+    shares = split(np.array(counts), np.random.default_rng(1))
+    pairs = [np.repeat(share, 2).reshape(4, 2) for share in shares]
+
+    def decided(half: Half) -> Any:
+        mine = shares[half.index]
+        return np.stack(
+            [
+                opening.shown_groups(half, mine, 20, 9, closed),
+                opening.shown_lines(half, pairs[half.index], 20, 9, closed)[:, 0],
+                opening.shown_table(half, mine, 20, 9, closed),
+            ]
+        )
+
+    got = both(*pair, decided)
+    assert (got[0] ^ got[1]).tolist() == [of_groups, of_lines, of_table]
