@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
+from connectors import finds
 from mpc import sql, statistics
 from mpc.statistics.wanted import Wanted
 from party.canonical import canonical
@@ -29,6 +30,7 @@ from party.home import Home, replace_file
 from party.message import Bytes, Message
 from pipelines.job import Analysis
 from pipelines.live import Live
+from pipelines.tables import open_table, read_whole
 
 __all__ = ["Answered", "Remembered", "admit", "compare", "of_alignment"]
 
@@ -107,6 +109,8 @@ def admit(live: Live, item: Analysis, plans: Sequence[sql.Plan], alignment: byte
     earlier: list[sql.Plan] = []
     for _, known in sorted(before.entries.items()):
         earlier += _planned(live, before, known["entry"], plans[0])
+    if _alone(live, plans, earlier):
+        raise _refused(live, item)
     found: list[sql.Probe] = []
     for plan in plans:
         found += sql.probes(plan, earlier)
@@ -116,6 +120,20 @@ def admit(live: Live, item: Analysis, plans: Sequence[sql.Plan], alignment: byte
         if sql.differ_by_few(live.engine, what, found, [local(probe.plan) for probe in found], alignment):
             raise _refused(live, item)
     _add(live, before, entry, f"analyse-{item.name}")
+
+
+def _alone(live: Live, plans: Sequence[sql.Plan], earlier: Sequence[sql.Plan]) -> bool:
+    """Whether numbers of our whole tables that the peer would be told of differ by few rows of ours."""
+    found = sql.apart(plans, earlier, live.us, live.peer)
+    columns: dict[str, set[str]] = {}
+    for one in found:
+        for table, names in one.reads.there.items():
+            columns.setdefault(table, set()).update(names)
+    tables = {
+        sql.further_name(table): read_whole(open_table(live.home, table), sorted(names))
+        for table, names in columns.items()
+    }
+    return any(finds(tables, one.select) for one in found)
 
 
 def _refused(live: Live, item: Analysis) -> PolicyRefused:

@@ -1,5 +1,6 @@
 """Joint SQL: plan a statement from public inputs, run it on shares."""
 
+from mpc.sql.alone import apart
 from mpc.sql.cost import Held, Step, steps_of
 from mpc.sql.execute import execute
 from mpc.sql.local import LocalColumn, LocalColumns
@@ -28,6 +29,7 @@ __all__ = [
     "Step",
     "Tables",
     "Unique",
+    "apart",
     "build",
     "differ_by_few",
     "execute",

@@ -26,6 +26,7 @@ __all__ = [
     "lookup",
     "matched",
     "null_of_nulls",
+    "parts_of",
     "reads",
     "reads_of",
     "total",
@@ -129,6 +130,11 @@ def _all(exprs: Iterable[Expr]) -> Iterator[tuple[Expr, str | None]]:
             seen.add(pair)
             yield pair
             left += _parts(*pair)
+
+
+def parts_of(exprs: Iterable[Expr]) -> Iterator[Expr]:
+    """Every expression inside of some over an aligned table, those over rows of further tables too."""
+    return (expr for expr, _ in _all(exprs))
 
 
 @dataclass(frozen=True)

@@ -350,7 +350,8 @@ def _explain(
         mine = [key.name for key in builder.keys if key.owner == owner]
         if mine and not _known(builder.keys, owner):
             ours, theirs = context.parties[owner], context.parties[1 - owner]
-            lines.append(f"{theirs} learns how many groups {', '.join(mine)} makes, rounded up to a power of 4")
+            enough = f" of at least {min_rows} rows" if min_rows > 1 else ""
+            lines.append(f"{theirs} learns how many groups{enough} {', '.join(mine)} makes, rounded up to a power of 4")
             if ours not in context.to:
                 lines.append(f"{ours} learns which groups are shown, not their values")
             if theirs in context.to:

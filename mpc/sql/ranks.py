@@ -56,10 +56,11 @@ def picks_of(
     owner = builder.parties.index(party)
     low, high = int(x.low or 0), int(x.high or 0)
     bits = (high - low).bit_length()
-    if bits > _WIDTH or max(abs(low), abs(high)) >= 2**63:
+    if max(abs(low), abs(high)) >= 2**63:
+        raise UsageError(f"a number that {aggregate.function.upper()} searches would overflow 64 bits")
+    if bits > _WIDTH:
         raise UsageError(
-            f"{aggregate.function.upper()} searches {bits} bits of numbers of {max(abs(low), abs(high)).bit_length()},"
-            f" {_WIDTH} of 63 are possible",
+            f"{aggregate.function.upper()} searches {bits} bits, {_WIDTH} are possible",
             hint="declare a smaller range of its columns in party.yaml",
         )
     source, terms = builder.source(owner, "value", x), builder.terms(weight)

@@ -237,3 +237,47 @@ analyse:
 """
     with pytest.raises(UsageError, match="JOIN and LEFT JOIN"):
         pair.run(job)
+
+
+# --- numbers of whole tables ------------------------------------------------------------------------------------------
+
+WHOLE = "(SELECT SUM(minutes) FROM telco.subscribers)"
+LESS_ONE = "(SELECT SUM(minutes) FROM telco.subscribers WHERE minutes <> 42)"
+LESS_MANY = "(SELECT SUM(minutes) FROM telco.subscribers WHERE minutes < 50)"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        f"SUM({WHOLE} - {LESS_ONE})",
+        f"COUNT(*) FILTER (WHERE {WHOLE} - {LESS_ONE} > 40)",
+        f"COUNT(*) FILTER (WHERE t.minutes < {WHOLE}) AS n, COUNT(*) FILTER (WHERE t.minutes < {LESS_ONE})",
+        f"COUNT(*) FILTER (WHERE t.minutes < {WHOLE}"
+        " - (SELECT SUM(CASE WHEN minutes <> 42 THEN minutes ELSE 0 END) FROM telco.subscribers))",
+    ],
+)
+def test_two_numbers_of_a_whole_table_do_not_tell_one_row_of_it(pair: TwoHomes, columns: str) -> None:
+    with pytest.raises(TallyError, match=r"differ by fewer than min_rows \(10\)"):
+        pair.ask(f"SELECT {columns} AS x {JOIN}")
+    assert pair.events("telco", "refused")[-1]["by"] == "history"
+    assert not [what for what in disclosed(pair, "telco") if what.startswith("query.query.")]
+
+
+def test_nor_do_the_numbers_of_two_statements(pair: TwoHomes) -> None:
+    def statement(number: str) -> str:
+        return f"SELECT SUM({number}) AS x {JOIN}"
+
+    (answer,) = pair.ask(statement(WHOLE))
+    assert answer["rows"] == [{"x": 100 * 4950}]
+    with pytest.raises(TallyError, match=r"differ by fewer than min_rows \(10\)"):
+        pair.ask(statement(LESS_ONE))
+    (answer,) = pair.ask(statement(LESS_MANY))
+    assert answer["rows"] == [{"x": 100 * sum(range(50))}]
+    (again,) = pair.ask(statement(WHOLE))
+    assert again["rows"] == [{"x": 100 * 4950}]
+
+
+def test_numbers_of_the_receiver_s_own_table_are_its_own(pair: TwoHomes) -> None:
+    numbers = [f"(SELECT SUM(balance) FROM bank.customers{where})" for where in ("", " WHERE balance <> 42")]
+    (answer,) = pair.ask(f"SELECT SUM({numbers[0]} - {numbers[1]}) AS x {JOIN}")
+    assert answer["rows"] == [{"x": 100 * 42}]
