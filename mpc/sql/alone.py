@@ -3,7 +3,8 @@
 A SELECT among the expressions is a number that its owner computes alone and shows to nobody; but an answer may say
 what it is, by a sum over it or by conditions on it. So two numbers of one table whose rows differ by fewer than
 min_rows, and not by none, are refused like two joint answers (`mpc.sql.near`). The owner finds that out by itself, over
-its own table.
+its own table. Sums over many rows of a further table for each row here are such numbers, too: the rows here may be the
+same, and those there differ by one.
 """
 
 from __future__ import annotations
@@ -53,9 +54,15 @@ def _told(plan: Plan, party: str) -> Iterator[Rows]:
     for expr in parts_of(source.expr for source in plan.sources[index]):
         if expr.op == "scalar":
             table, condition, value = expr.args[:3]
-            every = ways(value, zero=expr.value in ("min", "max", "count")) if value != TRUE else ((),)
-            for way in every or ((),):
-                yield str(table.value), all_of([part for part in (condition, *way) if part != TRUE])
+            name, function = str(table.value), expr.value
+        elif expr.op == "looked" and expr.args[0].op == "grouped" and expr.args[1].op == "total":
+            row, total = expr.args
+            name, condition, (value,), function = str(row.value), row.args[0], total.args, total.value
+        else:
+            continue
+        every = ways(value, zero=function in ("min", "max", "count")) if value != TRUE else ((),)
+        for way in every or ((),):
+            yield name, all_of([part for part in (condition, *way) if part != TRUE])
 
 
 def _pair(one: Rows, other: Rows, plan: Plan) -> Apart:

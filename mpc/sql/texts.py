@@ -178,6 +178,8 @@ def _growth(expr: Expr) -> float:
         return inner[0] * (max(1.0, by / max(pattern, 1)) if expr.value == "replace" else by + 1)
     if expr.op in ("concat", "||"):
         return sum(inner)
+    if expr.op == "call" and expr.value in ("lpad", "rpad"):
+        return max(inner[0], int(expr.args[1].value or 0) / 10)  # of columns of ten letters
     return max(inner, default=1.0)
 
 

@@ -69,6 +69,8 @@ REFUSED = {  # each would end the run where the one row is there, and be answere
     "a_group_in_a_class": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, '[(]a[)]', '\\1'))",
     "a_group_for_one_reader": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, '[[:alpha:](][[:alpha:])]', '\\1'))",
     "a_backslash_at_the_end": f"COUNT(regexp_replace(CASE WHEN {ONE} THEN 'a' END, 'a', '\\'))",
+    "a_row_that_grows_beyond_memory": "COUNT(replace(concat(lpad(b.phone, 1000, 'a'), lpad(b.phone, 1000, 'a')), 'a',"
+    f" '{'b' * 60}')) FILTER (WHERE {ONE})",
     "distinct_beyond_a_word": f"COUNT(DISTINCT CASE WHEN {ONE} THEN b.balance * b.balance * 10000 ELSE 0 END)",
     "least_beyond_a_word": f"MIN(CASE WHEN {ONE} THEN b.age + 1000000000000000000000000 END)",
 }

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mpc.sql import Context, StatementError, plans, reads_of
+from connectors import finds
+from mpc.sql import Context, StatementError, apart, further_name, plans, reads_of
 from party.catalogue import Column, Table
 from party.request import Use
 from tests.mpc.sqlkit import Pair, agree, arrow, context, oracle, tables
@@ -290,3 +291,34 @@ def test_an_arm_of_zero_is_a_way_to_enter_a_group(ideal: Pair, inner: str, of_al
         (row,) = ask(ideal, sql, bank, telco, full(500, min_rows=20)).rows
         wanted = of_all + (60 if of_all <= 0 else -60)
         assert row == {"s": wanted if shown else None, "n": 250}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "near"),
+    [
+        ("SUM(age) AS x FROM bank.accounts", "SUM(age) AS x FROM bank.accounts WHERE holder <> '{one}'", True),
+        (
+            "SUM(age) AS x FROM bank.accounts",
+            "COUNT(CASE WHEN holder <> '{one}' THEN 0 END) AS x FROM bank.accounts",
+            True,
+        ),
+        ("SUM(age) AS x FROM bank.accounts", "SUM(age) AS x FROM bank.accounts WHERE kind = 'gold'", False),
+        ("SUM(age) AS x FROM bank.accounts", "SUM(credit) AS x FROM bank.accounts WHERE holder <> 'nobody'", False),
+        ("SUM(age) AS x FROM bank.accounts WHERE holder = '{one}'", "COUNT(*) AS x FROM bank.accounts", False),
+    ],
+)
+def test_sums_of_a_further_table_over_nearly_the_same_rows_of_it_are_found(first: str, second: str, near: bool) -> None:
+    """The customers may be the same, and the rows of theirs that are summed up differ by one."""
+    bank, _ = tables(500)
+    further = rows_of(bank.column("phone").to_pylist())
+    one = further["bank.accounts"].column("holder").to_pylist()[0]
+    statements = []
+    for inner in (first, second):
+        grouped = f"(SELECT holder, {inner.format(one=one)} GROUP BY holder)"
+        sql = f"SELECT SUM(g.x) AS s FROM {B} JOIN {grouped} g ON g.holder = b.phone JOIN {T} {ON}"
+        statements.append(plans(sql, replace(full(500, min_rows=20), to=("telco",)))[0])
+    (check,) = apart(statements[1:], statements[:1], "bank", "telco")
+    held = {further_name(name.partition(".")[2]): table for name, table in further.items()}
+    assert finds(held, check.select) == near
+    assert apart(statements[1:], statements[:1], "telco", "bank") == ()
+    assert apart(statements[:1], statements[:1], "bank", "telco") == ()
