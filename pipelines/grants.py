@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from party.catalogue import Catalogue, Column, Table
@@ -19,7 +19,7 @@ from pipelines import asked
 from pipelines.job import Job
 from pipelines.statements import columns_named
 
-__all__ = ["guessed", "missing", "patches", "with_all_of", "with_stand_ins"]
+__all__ = ["guessed", "missing", "patches", "tables_named", "with_all_of", "with_stand_ins"]
 
 Needs = Mapping[str, frozenset[str]]  # "table.column" -> grants
 
@@ -36,6 +36,13 @@ def with_all_of(catalogue: Catalogue, table: Table) -> Catalogue:
     """Our catalogue with all columns of one of our tables, whatever the peer is granted of them."""
     others = tuple(other for other in catalogue.tables if other.name != table.name)
     return replace(catalogue, tables=(*others, table))
+
+
+def tables_named(job: Job, party: str, declared: Iterable[str]) -> list[str]:
+    """The tables of ours that a job may read: the aligned one, and those whose names stand in its statements."""
+    aligned = dict(job.align.tables)[party]
+    texts = [item.sql.lower() for item in job.analyse if item.sql is not None]
+    return [aligned, *(name for name in declared if name != aligned and any(name.lower() in text for text in texts))]
 
 
 def with_stand_ins(job: Job, catalogues: tuple[Catalogue, Catalogue], peer: str) -> tuple[Catalogue, Catalogue]:

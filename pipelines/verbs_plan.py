@@ -31,8 +31,8 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         with dial(home, peer) as link:
             link.close()
         known = {home.party.name: link.ours, peer: link.theirs}
-    whole = whole_table(home, peer, dict(job.align.tables)[home.party.name])
-    known[home.party.name] = grants.with_all_of(known[home.party.name], whole)
+    for name in grants.tables_named(job, home.party.name, home.party.tables):
+        known[home.party.name] = grants.with_all_of(known[home.party.name], whole_table(home, peer, name))
     shown_by = known[job.parties[0]], known[job.parties[1]]
     catalogues = grants.with_stand_ins(job, shown_by, peer)
     request = asked.request(job, catalogues)
