@@ -207,6 +207,21 @@ def _learners(job: Job) -> str:
     return f"{who} which of its own rows the other has"
 
 
+def _answers(job: Job, catalogues: Catalogues, rows: int) -> list[str]:
+    """What is told of each answer of `analyse`; what is true of all of them stands once, in front."""
+    told = []
+    for item in job.analyse:
+        plans = _plans(job, item, catalogues, rows)
+        for plan in plans:
+            name = item.name if len(plans) == 1 else plan.name
+            told.append((f"{name} (to {' and '.join(item.to)})", plan.explain()))
+    shared = [line for line in told[0][1] if all(line in lines for _, lines in told)] if len(told) > 1 else []
+    return [
+        *(f"every answer: {line}" for line in shared),
+        *(f"{name}: {line}" for name, lines in told for line in lines if line not in shared),
+    ]
+
+
 def explain(job: Job, catalogues: Catalogues) -> list[str]:
     """What will run and what each party learns, a line each."""
     rows = row_bound(job, catalogues)
@@ -239,12 +254,7 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
         )
     if job.align.keep:
         lines.append(f"align: {job.align.keep} keeps its rows without a match; the other side learns how many")
-    for item in job.analyse:
-        told = " and ".join(item.to)
-        plans = _plans(job, item, catalogues, rows)
-        for plan in plans:
-            name = item.name if len(plans) == 1 else plan.name
-            lines += [f"{name} (to {told}): {line}" for line in plan.explain()]
+    lines += _answers(job, catalogues, rows)
     if job.train is not None:
         import vfl
 

@@ -176,7 +176,7 @@ def test_the_openings_name_what_each_aggregate_shows() -> None:
     shown = {opening for opening in made.request.openings if opening.what != "query.q.changed"}
     assert shown <= {Opening(f"query.q.{name}", "telco") for name in names}
     assert Opening("query.q.r.sum_xy", "telco") in made.request.openings
-    assert any("r (count, sum_x, sum_y, sum_xy, sum_xx, sum_yy)" in line for line in made.explain())
+    assert any("count, sum_x, sum_y, sum_xy, sum_xx, sum_yy of r" in line for line in made.explain())
 
 
 def test_undeclared_groups_are_listed_as_leakage() -> None:

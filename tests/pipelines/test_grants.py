@@ -94,6 +94,15 @@ def test_a_column_that_may_be_a_slip_of_the_pen_is_named_with_the_nearest(pair: 
     assert told.startswith("telco does not show minuts (or is it minutes?): planned as a guess")
 
 
+def test_what_is_true_of_every_answer_stands_once(pair: TwoHomes) -> None:
+    lines = planned(pair)["explain"]
+    assert lines.count("every answer: 40 aligned rows at most, min_rows 1") == 1
+    assert not any(line.startswith(("one (", "two (")) and "aligned rows" in line for line in lines)
+    assert any(line.startswith("one (to bank): bank learns") for line in lines)
+    alone = planned(pair, JOB.partition("  - {name: two")[0])["explain"]
+    assert "one (to bank): 40 aligned rows at most, min_rows 1" in alone
+
+
 def test_what_is_granted_already_stays_in_the_line(pair: TwoHomes) -> None:
     declare(pair, "telco", "subscribers.minutes: [feature, aggregate]", "subscribers.plan: [group]")
     found = planned(pair)
