@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from party.card import read_card
+from party.catalogue import Column
 from party.errors import TallyError, UsageError
 from party.home import Home
 from party.ledger import Ledger
 from party.service import WorkerEvent
 from party.service import serve as serve_connections
 
-__all__ = ["add_table", "audit_verify", "card", "check", "init", "serve", "tables", "trust", "untrust"]
+__all__ = [
+    "add_table",
+    "audit_verify",
+    "card",
+    "check",
+    "init",
+    "serve",
+    "shown_column",
+    "shown_text",
+    "tables",
+    "tables_text",
+    "trust",
+    "untrust",
+]
+
+_EPOCH = date(1970, 1, 1).toordinal()
+_NAMED = 12  # values of a domain that a line names
 
 
 def init(path: Path, name: str, listen: str | None, address: str | None) -> dict[str, Any]:
@@ -69,10 +88,7 @@ def tables(path: Path, peer: str | None) -> dict[str, Any]:
             "name": table.name,
             "key": [list(form) for form in table.key],
             "rows": table.rows,
-            "columns": [
-                {"name": c.name, "type": _type(c.type, c.precision, c.scale), "grants": sorted(c.grants)}
-                for c in table.columns
-            ],
+            "columns": [shown_column(column) for column in table.columns],
         }
         for table in link.theirs.tables
     ]
@@ -96,12 +112,49 @@ def _table(home: Home, name: str) -> dict[str, Any]:
     return {"name": name, "key": key, "rows": source.rows(), "columns": columns}
 
 
-def _type(kind: str, precision: int, scale: int) -> str:
-    return f"decimal({precision},{scale})" if kind == "decimal" else kind
+def shown_column(column: Column) -> dict[str, Any]:
+    """A column of the peer's: type, grants, and what is declared of its values. Ranges are texts in its own unit."""
+    kind = f"decimal({column.precision},{column.scale})" if column.type == "decimal" else column.type
+    bounds = [_bound(column, bound) for bound in (column.low, column.high)]
+    return {
+        "name": column.name,
+        "type": kind,
+        "grants": sorted(column.grants),
+        "range": None if None in bounds else bounds,
+        "domain": None if column.domain is None else list(column.domain),
+        "nullable": column.nullable,
+    }
+
+
+def _bound(column: Column, units: int | None) -> str | None:
+    """Of numbers and dates. The peer chose the number: a date outside the calendar is none."""
+    if units is not None and column.type in ("integer", "decimal"):
+        return f"{Decimal(units).scaleb(-column.scale):f}"
+    days = None if units is None else units + _EPOCH
+    if days is not None and column.type == "date" and 1 <= days <= date.max.toordinal():
+        return date.fromordinal(days).isoformat()
+    return None
+
+
+def _values(column: dict[str, Any]) -> str:
+    """What is declared of a column's values, for people."""
+    told = []
+    if column.get("range"):
+        told.append(" to ".join(column["range"]))
+    if column.get("domain") is not None:
+        names = [str(value) for value in column["domain"]]
+        told.append(
+            f"in {', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}"
+        )
+    if column.get("nullable") is False:
+        told.append("never NULL")
+    return "; ".join(told)
 
 
 def tables_text(result: dict[str, Any]) -> str:
     """Tables for people."""
+    from pipelines.results import printable
+
     lines = []
     for table in result["tables"]:
         keys = "; then ".join(", ".join(form) for form in table["key"])
@@ -113,7 +166,8 @@ def tables_text(result: dict[str, Any]) -> str:
                 if isinstance(grants, dict)
                 else ", ".join(grants)
             )
-            lines.append(f"  {column['name']:24} {column['type']:16} {told or 'closed'}")
+            line = f"  {column['name']:24} {column['type']:16} {told or 'closed':40} {_values(column)}"
+            lines.append(printable(line.rstrip()))
     return "\n".join(lines) or f"{result['party']} has no tables: add one with `tally add-table`"
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from party.catalogue import Column
 from party.home import Home
 from party.ledger import Ledger
-from pipelines import results, verbs_run
+from pipelines import results, verbs_home, verbs_run
 from pipelines.progress import Progress
 from pipelines.report import write_report
 from pipelines.runs import RunState, list_runs, new_run_id
@@ -128,6 +129,32 @@ def test_what_null_may_mean_is_said_only_where_there_is_one() -> None:
     assert results.null_text([{"n": 0, "s": ""}]) is None
     text = verbs_run.query_text({"columns": ["n"], "rows": [{"n": None}], "suppressed_groups": 0})
     assert text.startswith("   n\nNULL\n(") or text.startswith("n\nNULL\n(")
+
+
+def test_what_a_peer_declares_of_values_is_shown_in_their_own_unit() -> None:
+    columns = [
+        Column("m", "decimal", scale=1, precision=8, low=-5, high=100000, grants=frozenset({"rank"}), nullable=False),
+        Column("plan", "string", domain=(EVIL, "b\n", *(f"v{n}" for n in range(20)))),
+        Column("opened", "date", low=0, high=364),
+        Column("odd", "date", low=-(2**62), high=2**62),
+        Column("free", "integer"),
+    ]
+    shown = [verbs_home.shown_column(column) for column in columns]
+    assert [column["range"] for column in shown] == [
+        ["-0.5", "10000.0"],
+        None,
+        ["1970-01-01", "1970-12-31"],
+        None,
+        None,
+    ]
+    text = verbs_home.shown_text(
+        {"party": "telco", "tables": [{"name": "s", "key": [["k"]], "rows": 5, "columns": shown}]}
+    )
+    number, texts, opened, odd, free = text.split("\n")[1:]
+    assert number.split() == "m decimal(8,1) rank -0.5 to 10000.0; never NULL".split()
+    assert texts.endswith("v9 and 10 more") and "\N{REPLACEMENT CHARACTER}" in texts
+    assert opened.endswith("1970-01-01 to 1970-12-31") and odd.endswith("closed") and free.endswith("closed")
+    assert verbs_home.shown_text({"party": "telco", "tables": []}).startswith("telco has opened no column to us")
 
 
 def test_matrices_and_numbers_of_several_columns_are_tables() -> None:
