@@ -37,7 +37,7 @@ Bits = npt.NDArray[np.uint8]
 
 FUNCTIONS = ("min", "max", "quantile_cont", "quantile_disc")
 ANSWERS = 12_000  # most products of a statement's searches: 1 GB
-_WIDTH = 62  # bits of a searched column
+_WIDTH = 63  # bits of a searched column: positions in it fit 64 bits with a sign
 _MOST = 2**60
 
 
