@@ -108,7 +108,8 @@ def error_of(abort: Abort, peer: str) -> TallyError:
     if abort.code in ("policy", "refused_by_peer", "usage", "file"):
         return PeerRefused(f"{peer} refuses: {text}", **where)
     if abort.code == "data":
-        return DataError(f"{peer} cannot go on with its data: {text}", **where)
+        hint = f"{peer} is told row and column by its own `tally show`: ask it to correct the table"
+        return DataError(f"{peer} cannot go on with its data: {text}", hint=hint, **where)
     if abort.code == "integrity":
         return NetworkError(
             f"{peer} says that we broke the protocol: {text}",

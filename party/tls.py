@@ -297,7 +297,10 @@ def _explain(reason: OSError, party: str | None, them: str) -> NetworkError:
     elif isinstance(reason, ConnectionError):
         text = f"{them} ended the connection during the handshake"
         hint = (
-            f"ask {party} whether it has trusted our card and whether it has too many runs already" if party else None
+            f"ask {party} whether it has trusted our card, whether its `tally serve` tells of a wrong file, and"
+            " whether it has too many runs already"
+            if party
+            else None
         )
         return _failed(PeerVanished, party, text, hint)
     else:

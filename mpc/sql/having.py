@@ -146,7 +146,7 @@ class _Lowering:
             return _Ratio(rows, _ONE, frozenset(count.gates if self.min_rows > 1 else ()))
         if function not in ("sum", "avg"):
             raise UsageError(
-                f"{self.clause} compares {function.upper()}",
+                f"{self.clause} compares {self.aggregates[number].spoken}",
                 hint="COUNT, SUM, AVG and arithmetic on them are supported",
             )
         total = self.builder.opened[sums[0]]

@@ -227,7 +227,7 @@ def _single(
     x = aggregate.args[0]
     if len(owners(x)) != 1:
         raise UsageError(
-            f"{aggregate.function.upper()} of an expression that is not of one party's columns",
+            f"{aggregate.spoken} of an expression that is not of one party's columns",
             hint="COUNT(DISTINCT), MIN, MAX, MEDIAN and quantiles take an expression of one party",
         )
     both = weight * _valid(x, context.parties)

@@ -51,16 +51,16 @@ def picks_of(
 
     weight: of the entering rows; rows: its quantity. Raises UsageError (exit 2) for a column that cannot be searched.
     """
-    x = _searched(aggregate.args[0], aggregate.function)
+    x = _searched(aggregate.args[0], aggregate.spoken)
     (party,) = owners(x)
     owner = builder.parties.index(party)
     low, high = int(x.low or 0), int(x.high or 0)
     bits = (high - low).bit_length()
     if max(abs(low), abs(high)) >= 2**63:
-        raise UsageError(f"a number that {aggregate.function.upper()} searches would overflow 64 bits")
+        raise UsageError(f"a number that {aggregate.spoken} searches would overflow 64 bits")
     if bits > _WIDTH:
         raise UsageError(
-            f"{aggregate.function.upper()} searches {bits} bits, {_WIDTH} are possible",
+            f"{aggregate.spoken} searches {bits} bits, {_WIDTH} are possible",
             hint="declare a smaller range of its columns in party.yaml",
         )
     source, terms = builder.source(owner, "value", x), builder.terms(weight)
@@ -68,7 +68,7 @@ def picks_of(
     for name, times, share, plus in _conditions(aggregate):
         bound = (times + share) * max(builder.rows, 1) + abs(plus)
         if bound >= _MOST:
-            raise UsageError(f"the fraction of {aggregate.function.upper()} has too many digits")
+            raise UsageError(f"the fraction of {aggregate.spoken} has too many digits")
         found.append(
             Pick(f"{what}.{name}", owner, source, low, bits, terms, rows, (times, share, plus), tuple(gates), bound)
         )
@@ -97,11 +97,11 @@ def fraction_of(aggregate: Aggregate) -> Fraction:
     return Fraction(int(literal.value or 0), 10**literal.scale)
 
 
-def _searched(expr: Expr, function: str) -> Expr:
+def _searched(expr: Expr, spoken: str) -> Expr:
     """What is searched, as whole numbers with known ends."""
     if len(owners(expr)) != 1:
         raise UsageError(
-            f"{function.upper()} of an expression that is not of one party's columns",
+            f"{spoken} of an expression that is not of one party's columns",
             hint="MIN, MAX, MEDIAN and quantiles take an expression of one party",
         )
     if expr.kind in ("date", "timestamp"):
@@ -110,14 +110,14 @@ def _searched(expr: Expr, function: str) -> Expr:
         values = domain_of(expr)
         if values is None:
             raise UsageError(
-                f"{function.upper()} of a text without a declared domain",
+                f"{spoken} of a text without a declared domain",
                 hint="declare `domain: [...]` of the column in its owner's party.yaml",
             )
         return place_in(expr, sorted(map(str, values)))
     x = numbers.as_number(expr)
     if x.low is None or x.high is None:
         raise UsageError(
-            f"{function.upper()} of a column without a declared range",
+            f"{spoken} of a column without a declared range",
             hint="declare `range: [low, high]` for it in its owner's party.yaml",
         )
     return x

@@ -44,6 +44,12 @@ __all__ = [
     "owners",
 ]
 
+_SPOKEN = {
+    "quantile_cont": "MEDIAN or PERCENTILE_CONT",
+    "quantile_disc": "PERCENTILE_DISC",
+    "count_distinct": "COUNT(DISTINCT)",
+}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -74,6 +80,11 @@ class Aggregate:
     function: str
     args: tuple[Expr, ...] = ()
     condition: Expr | None = None
+
+    @property
+    def spoken(self) -> str:
+        """The function in the words of a statement; several words may have become one function."""
+        return _SPOKEN.get(self.function, self.function.upper())
 
 
 @dataclass(frozen=True)
@@ -350,7 +361,7 @@ class Plan:
         return bool(self.keys)
 
     def explain(self) -> list[str]:
-        """What each party learns, rounds and bytes, a line each, for `tally plan`."""
+        """What each party learns, a line each, for `tally plan`."""
         return list(self.explanation)
 
     def canonical(self) -> bytes:

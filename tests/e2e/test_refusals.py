@@ -173,6 +173,7 @@ def test_data_that_does_not_fit_is_exit_6_on_either_side(pair: Pair) -> None:
         change(folder / "customers.csv", "k150,3\nk150,3", "k150,3")
         change(folder / "subscribers.csv", "k150,3", "k150,88")
         theirs = refused(run(pair), 6)
+        assert "telco is told row and column" in theirs["hint"]
         assert theirs["party"] == "telco" and "88" not in theirs["message"] and "150" not in theirs["message"]
     for home in (pair.bank, pair.telco):
         assert events(home)[-1][0] == "abort"

@@ -63,10 +63,13 @@ REFUSED = {  # `^` stands before the first character of what is refused; the oth
         ("t.zzz > 5", "no column t.zzz, or it is not granted to bank", "columns that telco's policy.yaml opens: "),
         ("x.age > 5", "no column x.age: FROM has no such table here", "names in FROM: b, t"),
         ("zzz > 5", "no column zzz, or it is not granted to the other party", "columns that their owners open: "),
+        ("b.age > 3 GROUP BY b.region HAVING MEDIAN(t.late) > 5", "HAVING compares MEDIAN", "COUNT, SUM, AVG"),
         ("b.score > t.late", "float and integer are not compared across parties", "declare a float decimal(p,s)"),
     ],
 )
-def test_an_unknown_name_says_whose_it_would_be_and_what_is_near(condition: str, message: str, hint: str) -> None:
+def test_what_is_refused_is_named_in_the_words_of_the_statement_with_what_is_near(
+    condition: str, message: str, hint: str
+) -> None:
     with pytest.raises(StatementError) as caught:
         plan(f"SELECT COUNT(*) {FROM} WHERE {condition}", context(1000))
     assert message in caught.value.message
