@@ -240,6 +240,8 @@ def text(result: dict[str, Any]) -> str:
         lines.append(f"{name:12} {metrics['auc']:8.4f} {metrics['ks']:8.4f} {metrics['log_loss']:9.4f}")
     same = [name for name, rows in result["pooled"]["queries"].items() if same_rows(rows, result["queries"][name])]
     lines += ["", f"queries equal to DuckDB on the joined tables: {', '.join(same) or 'none'}"]
+    if other := [name for name in result["pooled"]["queries"] if name not in same]:
+        lines.append(f"queries that differ, which is a bug: {', '.join(other)}")
     lines += ["", f"{'stage':10} {'seconds':>8} {'MB':>8}"]
     for entry in result["details"]["stages"]:
         lines.append(f"{entry['stage']:10} {entry['seconds']:8.2f} {(entry['sent'] + entry['received']) / 1e6:8.2f}")

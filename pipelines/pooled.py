@@ -6,6 +6,7 @@ which shares no code with the joint training.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -102,17 +103,27 @@ def _queries(left: pa.Table, right: pa.Table, queries: dict[str, str]) -> dict[s
             cursor = connection.execute(plain)
             columns = [item[0] for item in cursor.description or ()]
             rows = [dict(zip(columns, map(_plain, row), strict=True)) for row in cursor.fetchall()]
-            found[name] = _shown(rows) if grouped else rows
+            found[name] = _shown(rows, _lines(plain)) if grouped else rows
     return found
 
 
-def _shown(rows: list[dict[str, Any]], min_rows: int = 20) -> list[dict[str, Any]]:
-    """The groups that min_rows lets through: docs/protocols/07-opening-and-min-rows.md, in the clear."""
-    rows = sorted(rows, key=lambda row: row["_rows"])
-    hidden = [row for row in rows if row["_rows"] < min_rows]
-    shown = rows[len(hidden) :]
-    if 0 < sum(row["_rows"] for row in hidden) < min_rows:
-        shown = shown[1:]
+def _lines(sql: str) -> list[str]:
+    """The bank's keys, where both parties have keys: it receives, so each group of its own is a line."""
+    keys = sql.partition("GROUP BY")[2]
+    ours, theirs = re.findall(r"\bb\.(\w+)", keys), re.findall(r"\bt\.(\w+)", keys)
+    return ours if theirs else []
+
+
+def _shown(rows: list[dict[str, Any]], keys: list[str], min_rows: int = 20) -> list[dict[str, Any]]:
+    """What min_rows lets through, line by line (in the clear): docs/protocols/07-opening-and-min-rows.md."""
+    lines: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["_rows"]):
+        lines.setdefault(tuple(row[key] for key in keys), []).append(row)
+    shown = []
+    for line in lines.values():
+        hidden = [row for row in line if row["_rows"] < min_rows]
+        rest = line[len(hidden) :]
+        shown += rest[1:] if 0 < sum(row["_rows"] for row in hidden) < min_rows else rest
     return [{name: value for name, value in row.items() if name != "_rows"} for row in shown]
 
 

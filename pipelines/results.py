@@ -195,7 +195,7 @@ def null_text(rows: list[dict[str, Any]]) -> str | None:
     """What NULL may mean, where there is one."""
     if not any(value is None for row in rows for value in row.values()):
         return None
-    return "(NULL: SQL's, or fewer than the minimum of rows entered that number)"
+    return "(NULL: a missing value, or a number that fewer than the minimum of rows entered)"
 
 
 def hidden_text(groups: int) -> str:

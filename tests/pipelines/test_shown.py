@@ -125,7 +125,7 @@ def test_numbers_stand_to_the_right_and_keep_their_whole_part() -> None:
 
 
 def test_what_null_may_mean_is_said_only_where_there_is_one() -> None:
-    assert "fewer than the minimum of rows" in str(results.null_text([{"n": None}]))
+    assert "a number that fewer than the minimum of rows entered" in str(results.null_text([{"n": None}]))
     assert results.null_text([{"n": 0, "s": ""}]) is None
     text = verbs_run.query_text({"columns": ["n"], "rows": [{"n": None}], "suppressed_groups": 0})
     assert text.startswith("   n\nNULL\n(") or text.startswith("n\nNULL\n(")
