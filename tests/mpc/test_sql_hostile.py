@@ -174,10 +174,6 @@ def test_groups_that_are_too_small_are_put_together_and_not_shown(
         wanted = along_lines(rows, to)
     assert ROWS - sum(row["n"] for row in wanted) >= 4  # else the smallest shown group goes, too
     assert len(wanted) < len(rows)
-    if name == "both" and "bank" in to:  # who knows its own groups is not to learn a single cell of them by subtraction
-        shown = {tuple(row.values()) for row in answer.rows}
-        wanted = [row for row in wanted if tuple(row.values()) in shown]
-        assert wanted
     agree(answer, wanted)
 
 
