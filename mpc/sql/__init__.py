@@ -6,12 +6,12 @@ from mpc.sql.execute import execute
 from mpc.sql.local import LocalColumn, LocalColumns
 from mpc.sql.lookups import Reads, Unique, reads_of
 from mpc.sql.near import Probe, differ_by_few, probes
-from mpc.sql.places import StatementError
 from mpc.sql.plan import build, plan
 from mpc.sql.render import further_name
 from mpc.sql.result import Result
-from mpc.sql.sources import Tables, tables_of
 from mpc.sql.step import TABLE, repeated_select
+from mpc.sql.syntax.places import StatementError
+from mpc.sql.syntax.sources import Tables, tables_of
 from mpc.sql.types import Context, Plan
 from mpc.sql.union import joined, plans
 

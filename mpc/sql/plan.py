@@ -12,12 +12,12 @@ from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.learnt import learnt
 from mpc.sql.limit import check_cells
 from mpc.sql.lookups import reads
-from mpc.sql.parse import parse
-from mpc.sql.places import at, located
 from mpc.sql.products import CELLS, Builder, cells_of, groups_of
 from mpc.sql.ranks import FUNCTIONS, check_answers, picks_of
 from mpc.sql.sets import sets_of
 from mpc.sql.step import local_select
+from mpc.sql.syntax.parse import parse
+from mpc.sql.syntax.places import at, located
 from mpc.sql.types import (
     Aggregate,
     Call,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mpc.sql.parse import parse
-from mpc.sql.places import StatementError, located
 from mpc.sql.plan import build
 from mpc.sql.result import Result
+from mpc.sql.syntax.parse import parse
+from mpc.sql.syntax.places import StatementError, located
 from mpc.sql.types import Context, Output, Plan, Post, Query
 
 __all__ = ["joined", "plans"]

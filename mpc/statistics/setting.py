@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
-from mpc.sql.bind import bind
-from mpc.sql.scope import Scope
+from mpc.sql.syntax.bind import bind
+from mpc.sql.syntax.scope import Scope
 from mpc.sql.types import Aggregate, Context, Expr, Output, Post, Query, never_null, owners
 from party.errors import UsageError
 

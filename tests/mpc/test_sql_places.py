@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mpc.sql import plan
-from mpc.sql.places import StatementError
+from mpc.sql.syntax.places import StatementError
 from party.errors import UsageError
 from tests.mpc.sqlkit import context
 

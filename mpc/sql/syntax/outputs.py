@@ -8,9 +8,9 @@ from sqlglot import exp
 
 from mpc.sql import numbers
 from mpc.sql.entering import check_value
-from mpc.sql.places import locate, place_of, placed
-from mpc.sql.reading import aggregated, bare, name_of
-from mpc.sql.scope import refuse
+from mpc.sql.syntax.places import locate, place_of, placed
+from mpc.sql.syntax.reading import aggregated, bare, name_of
+from mpc.sql.syntax.scope import refuse
 from mpc.sql.types import Aggregate, Expr, Order, Output, Post
 from party.errors import UsageError
 

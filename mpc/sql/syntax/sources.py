@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from mpc.sql.places import locate, located, placed
-from mpc.sql.reading import Named, read, unwrapped
-from mpc.sql.scope import refuse
+from mpc.sql.syntax.places import locate, located, placed
+from mpc.sql.syntax.reading import Named, read, unwrapped
+from mpc.sql.syntax.scope import refuse
 from party.errors import UsageError
 
 __all__ = ["Item", "Joined", "Sources", "Tables", "chained", "tables_of"]

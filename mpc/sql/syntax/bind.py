@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from mpc.sql import casts, functions, numbers
-from mpc.sql.places import locate
-from mpc.sql.scope import Scope, refuse
+from mpc.sql import numbers
+from mpc.sql.syntax import casts, functions
+from mpc.sql.syntax.places import locate
+from mpc.sql.syntax.scope import Scope, refuse
 from mpc.sql.types import Expr, Kind
 from party.errors import UsageError
 
@@ -52,7 +53,7 @@ def _bind(node: exp.Expression, scope: Scope) -> Expr:
 
 
 def _function(node: exp.Expression, scope: Scope) -> Expr:
-    """A function of one party's columns, as `mpc.sql.functions` types it."""
+    """A function of one party's columns, as `mpc.sql.syntax.functions` types it."""
     entry = functions.of(node)
     if entry is None:
         raise refuse(node, hint=_SUPPORTED)

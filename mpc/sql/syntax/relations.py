@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from mpc.sql import lookups, numbers
-from mpc.sql.bind import bind, truth_of
 from mpc.sql.entering import check_value
-from mpc.sql.places import StatementError, locate, placed, word_at
-from mpc.sql.reading import Named, aggregated, bare, name_of
-from mpc.sql.scope import Relation, Scope, catalogue_columns, refuse
-from mpc.sql.sources import HINT, Item, Joined, Sources, chained
+from mpc.sql.syntax.bind import bind, truth_of
+from mpc.sql.syntax.places import StatementError, locate, placed, word_at
+from mpc.sql.syntax.reading import Named, aggregated, bare, name_of
+from mpc.sql.syntax.scope import Relation, Scope, catalogue_columns, refuse
+from mpc.sql.syntax.sources import HINT, Item, Joined, Sources, chained
 from mpc.sql.types import Context, Expr, owners
 from party.errors import UsageError
 

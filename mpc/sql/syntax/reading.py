@@ -14,8 +14,8 @@ from typing import cast
 from sqlglot import errors, exp
 from sqlglot import parse as parse_statements
 
-from mpc.sql.places import StatementError, locate, place_of, word_at
-from mpc.sql.scope import refuse
+from mpc.sql.syntax.places import StatementError, locate, place_of, word_at
+from mpc.sql.syntax.scope import refuse
 from party.errors import UsageError
 
 __all__ = ["Named", "Statement", "aggregated", "bare", "name_of", "read", "unwrapped"]

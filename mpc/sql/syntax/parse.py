@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from mpc.sql.bind import SIZE, bind
-from mpc.sql.from_clause import From
-from mpc.sql.outputs import Answer
-from mpc.sql.places import StatementError, locate, place_of, placed, word_at
-from mpc.sql.reading import Named, Statement, bare, read, unwrapped
-from mpc.sql.relations import Setting
-from mpc.sql.sources import Sources, chained
-from mpc.sql.subqueries import nested
+from mpc.sql.syntax.bind import SIZE, bind
+from mpc.sql.syntax.from_clause import From
+from mpc.sql.syntax.outputs import Answer
+from mpc.sql.syntax.places import StatementError, locate, place_of, placed, word_at
+from mpc.sql.syntax.reading import Named, Statement, bare, read, unwrapped
+from mpc.sql.syntax.relations import Setting
+from mpc.sql.syntax.sources import Sources, chained
+from mpc.sql.syntax.subqueries import nested
 from mpc.sql.types import Context, Expr, Places, Post, Query, owners
 from party.errors import UsageError
 

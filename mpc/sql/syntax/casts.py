@@ -10,8 +10,8 @@ from sqlglot import exp
 
 from mpc.sql import numbers
 from mpc.sql.expr import Expr
-from mpc.sql.functions import timestamp_of
-from mpc.sql.scope import refuse
+from mpc.sql.syntax.functions import timestamp_of
+from mpc.sql.syntax.scope import refuse
 
 __all__ = ["TIMESTAMPS", "cast"]
 

@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from sqlglot import exp
 
 from mpc.sql import lookups, numbers
-from mpc.sql.bind import bind
 from mpc.sql.entering import ways
-from mpc.sql.places import locate, placed
-from mpc.sql.reading import Named, bare, unwrapped
-from mpc.sql.relations import Derived, Setting
-from mpc.sql.scope import Scope, refuse
-from mpc.sql.sources import Sources
+from mpc.sql.syntax.bind import bind
+from mpc.sql.syntax.places import locate, placed
+from mpc.sql.syntax.reading import Named, bare, unwrapped
+from mpc.sql.syntax.relations import Derived, Setting
+from mpc.sql.syntax.scope import Scope, refuse
+from mpc.sql.syntax.sources import Sources
 from mpc.sql.types import Expr, owners
 from party.errors import UsageError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from sqlglot import exp
 
 from mpc.sql import lookups
-from mpc.sql.places import locate
-from mpc.sql.relations import Joining, Local, Setting, source_of
-from mpc.sql.scope import Relation, Scope
-from mpc.sql.sources import Item, Joined, Sources, chained
+from mpc.sql.syntax.places import locate
+from mpc.sql.syntax.relations import Joining, Local, Setting, source_of
+from mpc.sql.syntax.scope import Relation, Scope
+from mpc.sql.syntax.sources import Item, Joined, Sources, chained
 from mpc.sql.types import Expr
 from party.errors import UsageError
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlglot import exp
 
 from mpc.sql.expr import Expr, Kind
-from mpc.sql.scope import refuse
+from mpc.sql.syntax.scope import refuse
 
 __all__ = ["NAMED", "TEXTS", "Build", "Function", "constant_text"]
 

@@ -13,8 +13,8 @@ from sqlglot import exp
 from mpc.sql import numbers
 from mpc.sql.across import ordinal
 from mpc.sql.expr import Expr
-from mpc.sql.scope import refuse
-from mpc.sql.texts import NAMED, TEXTS, Build, Function, constant_text
+from mpc.sql.syntax.scope import refuse
+from mpc.sql.syntax.texts import NAMED, TEXTS, Build, Function, constant_text
 
 __all__ = ["dated", "floating", "of", "shifted", "timestamp_of"]
 
