@@ -17,7 +17,8 @@ from mpc.compare import equal, less_than, logic_and
 from mpc.engine import Engine
 from mpc.sql import numbers
 from mpc.sql.domains import domain_of
-from mpc.sql.types import Expr, Plan, Test, owners
+from mpc.sql.expr import Expr, owners
+from mpc.sql.types import Plan, Test
 from party.errors import UsageError
 
 __all__ = ["ROWS", "SHARED", "difference", "joint_bits", "ordinal", "test_of", "tests_bytes"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpc.sql.across import difference
-from mpc.sql.types import COMPARISONS, Expr, never_null, owners
+from mpc.sql.expr import COMPARISONS, Expr, never_null, owners
 from party.errors import UsageError
 
 __all__ = ["ONE", "Poly", "Side", "atom_of", "number", "truth"]

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mpc.sql.entering import ways
+from mpc.sql.expr import Expr
 from mpc.sql.lookups import TRUE, Reads, all_of, parts_of, reads
 from mpc.sql.render import from_text, further_name, quoted, render
-from mpc.sql.types import Expr, Plan
+from mpc.sql.types import Plan
 from party.errors import UsageError
 
 __all__ = ["PAIRS", "Apart", "apart"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpc.sql.types import Expr
+from mpc.sql.expr import Expr
 
 __all__ = ["domain_of"]
 

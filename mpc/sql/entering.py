@@ -23,8 +23,9 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mpc.sql.expr import Expr, never_null, owners
 from mpc.sql.lookups import all_of, looked
-from mpc.sql.types import Aggregate, Expr, never_null, owners
+from mpc.sql.types import Aggregate
 from party.errors import UsageError
 
 __all__ = ["WAYS", "check_value", "chosen", "ways", "ways_of"]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mpc.sql.expr import Expr, never_null
 from mpc.sql.ordered import ORDERED, LocalColumn, ordered
 from mpc.sql.products import CELLS, cells_of
-from mpc.sql.types import Expr, Feature, GroupKey, Plan, Source, Test, never_null
+from mpc.sql.types import Feature, GroupKey, Plan, Source, Test
 from party.errors import DataError, InternalError
 
 __all__ = [

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mpc.sql import numbers
-from mpc.sql.types import NULL_IF_AN_ARGUMENT_IS, Expr, Kind, Plan
+from mpc.sql.expr import NULL_IF_AN_ARGUMENT_IS, Expr, Kind
+from mpc.sql.types import Plan
 
 __all__ = [
     "TRUE",

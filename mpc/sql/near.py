@@ -25,6 +25,7 @@ from mpc.cost import Meter
 from mpc.engine import Engine
 from mpc.opening import open_bits
 from mpc.sql.algebra import Poly
+from mpc.sql.expr import Expr
 from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount
 from mpc.sql.local import Groups, LocalColumns, column_length, groups, has_rest, padded
@@ -32,7 +33,7 @@ from mpc.sql.ordered import ORDERED
 from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, products_of
 from mpc.sql.sets import AnswerSet, alike
 from mpc.sql.step import local_select
-from mpc.sql.types import Expr, GroupKey, Plan
+from mpc.sql.types import GroupKey, Plan
 from party.errors import InternalError, PeerError, UsageError
 from party.request import Request
 

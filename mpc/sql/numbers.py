@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mpc.sql.types import Expr, Kind
+from mpc.sql.expr import Expr, Kind
 from party.errors import UsageError
 
 __all__ = ["add", "as_number", "common", "literal", "multiply", "negate", "numeric", "rescale", "unify"]

@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mpc.sql.types import Expr
+from mpc.sql.expr import Expr
 from party.errors import InternalError
 
 __all__ = ["ORDERED", "SHARE_UNIT", "LocalColumn", "ordered"]

@@ -8,6 +8,7 @@ from mpc.sql.across import tests_bytes
 from mpc.sql.algebra import ONE, Poly, Side, atom_of, number, truth
 from mpc.sql.domains import domain_of
 from mpc.sql.entering import chosen, ways_of
+from mpc.sql.expr import Expr, never_null, owners
 from mpc.sql.having import check_tests, condition_of, ranks_of, tests_of
 from mpc.sql.learnt import learnt
 from mpc.sql.limit import check_cells
@@ -18,20 +19,7 @@ from mpc.sql.sets import sets_of
 from mpc.sql.step import local_select
 from mpc.sql.syntax.parse import parse
 from mpc.sql.syntax.places import at, located
-from mpc.sql.types import (
-    Aggregate,
-    Call,
-    Condition,
-    Context,
-    Expr,
-    GroupKey,
-    Limit,
-    Plan,
-    Post,
-    Query,
-    never_null,
-    owners,
-)
+from mpc.sql.types import Aggregate, Call, Condition, Context, GroupKey, Limit, Plan, Post, Query
 from mpc.sql.uses import columns_of
 from party.errors import UsageError
 from party.request import Opening, Request, Use

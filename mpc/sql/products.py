@@ -17,21 +17,8 @@ from mpc.sql.across import test_of
 from mpc.sql.algebra import Poly, Side
 from mpc.sql.cutting import cut_of
 from mpc.sql.domains import domain_of
-from mpc.sql.types import (
-    Call,
-    Distinct,
-    Expr,
-    Factor,
-    Feature,
-    GroupKey,
-    Opened,
-    Pick,
-    Quantity,
-    Source,
-    Test,
-    never_null,
-    owners,
-)
+from mpc.sql.expr import Expr, never_null, owners
+from mpc.sql.types import Call, Distinct, Factor, Feature, GroupKey, Opened, Pick, Quantity, Source, Test
 from party.errors import UsageError
 
 __all__ = [

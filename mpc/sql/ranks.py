@@ -23,11 +23,12 @@ from mpc.sql import numbers
 from mpc.sql.across import ordinal, place_in
 from mpc.sql.algebra import Poly
 from mpc.sql.domains import domain_of
+from mpc.sql.expr import Expr, owners
 from mpc.sql.having import known_bits
 from mpc.sql.joint import Joint
 from mpc.sql.local import read
 from mpc.sql.products import Builder
-from mpc.sql.types import Aggregate, Expr, Pick, Plan, owners
+from mpc.sql.types import Aggregate, Pick, Plan
 from party.errors import UsageError
 
 __all__ = ["ANSWERS", "FUNCTIONS", "check_answers", "pick_values", "picks_of", "steps_of"]

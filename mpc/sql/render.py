@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from mpc.sql.expr import Expr
 from mpc.sql.lookups import TRUE
 from mpc.sql.ordered import ORDERED
-from mpc.sql.types import Expr
 from party.errors import UsageError
 
 __all__ = ["constant", "from_text", "further_name", "quoted", "reach", "render"]

@@ -13,8 +13,9 @@ from functools import cached_property
 
 from mpc.sql.algebra import ONE, Poly, number, truth
 from mpc.sql.entering import ways_of
+from mpc.sql.expr import Expr, never_null
 from mpc.sql.products import Builder
-from mpc.sql.types import Aggregate, Expr, Query, never_null
+from mpc.sql.types import Aggregate, Query
 from mpc.sql.uses import columns_of
 
 __all__ = ["AnswerSet", "alike", "sets_of"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mpc.sql.expr import Expr
 from mpc.sql.lookups import Unique
 from mpc.sql.render import constant, from_text, further_name, quoted, reach, render
-from mpc.sql.types import Expr, GroupKey, Source
+from mpc.sql.types import GroupKey, Source
 from party.errors import UsageError
 
 __all__ = ["TABLE", "local_select", "repeated_select"]

@@ -10,23 +10,19 @@ import json
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from mpc.sql.expr import COMPARISONS, NULL_IF_AN_ARGUMENT_IS, Expr, Kind, never_null, owners
+from mpc.sql.expr import Expr, never_null
 from party.catalogue import Catalogue
 from party.request import Opening, Request, Use
 
 __all__ = [
-    "COMPARISONS",
-    "NULL_IF_AN_ARGUMENT_IS",
     "Aggregate",
     "Call",
     "Condition",
     "Context",
     "Distinct",
-    "Expr",
     "Factor",
     "Feature",
     "GroupKey",
-    "Kind",
     "Limit",
     "Opened",
     "Order",
@@ -40,8 +36,6 @@ __all__ = [
     "Rank",
     "Source",
     "Test",
-    "never_null",
-    "owners",
 ]
 
 _SPOKEN = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mpc.sql.types import COMPARISONS, Expr, owners
+from mpc.sql.expr import COMPARISONS, Expr, owners
 
 __all__ = ["columns_of"]
 

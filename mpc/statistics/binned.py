@@ -16,8 +16,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from mpc.sql.domains import domain_of
+from mpc.sql.expr import Expr
 from mpc.sql.result import Cell, Result
-from mpc.sql.types import Expr
 from mpc.statistics.distributions import chi_squared_tail
 from mpc.statistics.grouped import cuts
 from mpc.statistics.setting import Setting

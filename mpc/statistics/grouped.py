@@ -11,8 +11,9 @@ from dataclasses import replace
 from decimal import Decimal
 
 from mpc.sql import numbers
+from mpc.sql.expr import Expr, owners
 from mpc.sql.ordered import SHARE_UNIT
-from mpc.sql.types import Aggregate, Expr, Plan, Query, owners
+from mpc.sql.types import Aggregate, Plan, Query
 from mpc.statistics.setting import Setting, known, required, split
 from mpc.statistics.wanted import BINNED, BINS, Wanted
 from party.errors import UsageError

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mpc.sql import numbers
+from mpc.sql.expr import Expr
 from mpc.sql.result import Cell, Result
-from mpc.sql.types import Aggregate, Expr, Query
+from mpc.sql.types import Aggregate, Query
 from mpc.statistics.setting import Setting
 from mpc.statistics.tables import Matrix, Table, Value
 from mpc.statistics.wanted import QUARTILES, Wanted

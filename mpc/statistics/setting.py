@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from sqlglot import exp
 
+from mpc.sql.expr import Expr, never_null, owners
 from mpc.sql.syntax.bind import bind
 from mpc.sql.syntax.scope import Scope
-from mpc.sql.types import Aggregate, Context, Expr, Output, Post, Query, never_null, owners
+from mpc.sql.types import Aggregate, Context, Output, Post, Query
 from party.errors import UsageError
 
 __all__ = ["Setting", "known", "required", "split"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
+from mpc.sql.expr import Expr
 from mpc.sql.result import Cell, Exact, shown
-from mpc.sql.types import Expr
 
 __all__ = ["Details", "Matrix", "Table", "Value", "in_units"]
 

@@ -10,8 +10,8 @@ import pytest
 
 from connectors import evaluate
 from mpc.sql import Context, plan
+from mpc.sql.expr import never_null
 from mpc.sql.local import compared
-from mpc.sql.types import never_null
 from party.catalogue import Catalogue, Column, Table
 from party.errors import DataError, UsageError
 from party.request import Use

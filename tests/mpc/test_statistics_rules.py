@@ -13,9 +13,9 @@ from scipy import stats
 from connectors import evaluate
 from mpc import statistics
 from mpc.sql import TABLE
+from mpc.sql.expr import Expr
 from mpc.sql.local import groups
 from mpc.sql.ordered import ordered
-from mpc.sql.types import Expr
 from mpc.statistics import Wanted
 from mpc.statistics.distributions import chi_squared_tail, t_two_sided
 from party.errors import DataError, PeerError, UsageError

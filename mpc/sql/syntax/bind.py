@@ -11,10 +11,10 @@ from collections.abc import Callable
 from sqlglot import exp
 
 from mpc.sql import numbers
+from mpc.sql.expr import Expr, Kind
 from mpc.sql.syntax import casts, functions
 from mpc.sql.syntax.places import locate
 from mpc.sql.syntax.scope import Scope, refuse
-from mpc.sql.types import Expr, Kind
 from party.errors import UsageError
 
 __all__ = ["SIZE", "bind", "truth_of"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlglot import exp
 
 from mpc.sql import lookups
+from mpc.sql.expr import Expr
 from mpc.sql.syntax.places import locate
 from mpc.sql.syntax.relations import Joining, Local, Setting, source_of
 from mpc.sql.syntax.scope import Relation, Scope
 from mpc.sql.syntax.sources import Item, Joined, Sources, chained
-from mpc.sql.types import Expr
 from party.errors import UsageError
 
 __all__ = ["From"]

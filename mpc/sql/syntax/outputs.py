@@ -8,10 +8,11 @@ from sqlglot import exp
 
 from mpc.sql import numbers
 from mpc.sql.entering import check_value
+from mpc.sql.expr import Expr
 from mpc.sql.syntax.places import locate, place_of, placed
 from mpc.sql.syntax.reading import aggregated, bare, name_of
 from mpc.sql.syntax.scope import refuse
-from mpc.sql.types import Aggregate, Expr, Order, Output, Post
+from mpc.sql.types import Aggregate, Order, Output, Post
 from party.errors import UsageError
 
 __all__ = ["Answer"]

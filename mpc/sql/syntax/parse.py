@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from mpc.sql.expr import Expr, owners
 from mpc.sql.syntax.bind import SIZE, bind
 from mpc.sql.syntax.from_clause import From
 from mpc.sql.syntax.outputs import Answer
@@ -12,7 +13,7 @@ from mpc.sql.syntax.reading import Named, Statement, bare, read, unwrapped
 from mpc.sql.syntax.relations import Setting
 from mpc.sql.syntax.sources import Sources, chained
 from mpc.sql.syntax.subqueries import nested
-from mpc.sql.types import Context, Expr, Places, Post, Query, owners
+from mpc.sql.types import Context, Places, Post, Query
 from party.errors import UsageError
 
 __all__ = ["parse"]

@@ -13,12 +13,13 @@ from sqlglot import exp
 
 from mpc.sql import lookups, numbers
 from mpc.sql.entering import check_value
+from mpc.sql.expr import Expr, owners
 from mpc.sql.syntax.bind import bind, truth_of
 from mpc.sql.syntax.places import StatementError, locate, placed, word_at
 from mpc.sql.syntax.reading import Named, aggregated, bare, name_of
 from mpc.sql.syntax.scope import Relation, Scope, catalogue_columns, refuse
 from mpc.sql.syntax.sources import HINT, Item, Joined, Sources, chained
-from mpc.sql.types import Context, Expr, owners
+from mpc.sql.types import Context
 from party.errors import UsageError
 
 __all__ = ["Derived", "Joining", "Local", "Setting", "source_of"]

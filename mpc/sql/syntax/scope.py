@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlglot import exp
 
-from mpc.sql.types import Expr, Kind
+from mpc.sql.expr import Expr, Kind
 from party.catalogue import Catalogue, Column, Table
 from party.errors import UsageError
 

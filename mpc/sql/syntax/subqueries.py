@@ -14,13 +14,13 @@ from sqlglot import exp
 
 from mpc.sql import lookups, numbers
 from mpc.sql.entering import ways
+from mpc.sql.expr import Expr, owners
 from mpc.sql.syntax.bind import bind
 from mpc.sql.syntax.places import locate, placed
 from mpc.sql.syntax.reading import Named, bare, unwrapped
 from mpc.sql.syntax.relations import Derived, Setting
 from mpc.sql.syntax.scope import Scope, refuse
 from mpc.sql.syntax.sources import Sources
-from mpc.sql.types import Expr, owners
 from party.errors import UsageError
 
 __all__ = ["Subqueries", "nested"]
