@@ -158,8 +158,8 @@ REFUSED = {
     "overflow": (f"{N} b.free * b.free * b.free > 5", "overflow"),
     "label_overflow": (f"SELECT b.free * 4 AS g, COUNT(*) {JOIN} GROUP BY 1", "overflow"),
     "float_group": (f"SELECT COUNT(*) {JOIN} GROUP BY b.score * 2", "float"),
-    "float_across": (f"SELECT COUNT(*) {JOIN} WHERE b.score > t.late", "both parties"),
-    "division_across": (f"{N} b.age / t.late > 3", "both parties"),
+    "float_across": (f"SELECT COUNT(*) {JOIN} WHERE b.score > t.late", "not compared across parties"),
+    "division_across": (f"{N} b.age / t.late > 3", "not compared across parties"),
     "text_across": (f"{N} b.region || t.plan = 'x'", "both parties"),
     "pattern": (f"{N} regexp_matches(b.region, b.branch)", "constant"),
     "growing": (

@@ -176,10 +176,10 @@ REFUSED = {
         f"SELECT COUNT(*) FROM (SELECT phone, COUNT(*) AS n FROM bank.customers GROUP BY phone) b JOIN {T} {ON}",
         "derived table",
     ),
-    "types": (f"SELECT COUNT(*) FROM {B} JOIN bank.regions g ON b.region = g.id JOIN {T} {ON}", "a integer is joined"),
+    "types": (f"SELECT COUNT(*) FROM {B} JOIN bank.regions g ON b.region = g.id JOIN {T} {ON}", "integer and string"),
     "floats": (
         f"SELECT COUNT(*) FROM {B} JOIN bank.branches r ON b.score = r.rent JOIN {T} {ON}",
-        "joined with a float",
+        "decimal and float",
     ),
     "inequality": (f"SELECT COUNT(*) FROM {B} JOIN bank.branches r ON b.age > r.floor JOIN {T} {ON}", "join condition"),
     "or": (

@@ -168,7 +168,7 @@ REFUSED = {
         f"{N} b.phone IN (SELECT holder FROM bank.accounts UNION ALL SELECT name FROM bank.branches)",
         "among",
     ),
-    "across": (f"{N} b.age < t.late + (SELECT AVG(minutes) FROM telco.subscribers)", "both parties"),
+    "across": (f"{N} b.age < t.late + (SELECT AVG(minutes) FROM telco.subscribers)", "not compared across parties"),
     "any": (f"{N} b.age > ANY (SELECT floor FROM bank.branches)", "Any"),
 }
 
