@@ -30,9 +30,10 @@ from benchmarks.slow_link import Network
 from benchmarks.two_parties import NAMES, Record, machine, memory, run_both
 from connectors import evaluate
 from kernels import ntt
-from mpc import compare, statistics
+from mpc import compare
 from mpc.engine import Engine
 from mpc.sql import TABLE, Context, Plan, execute, plan
+from mpc.statistics import plan as statistics
 from party.catalogue import Catalogue, Column, Table
 from party.channel import Channel
 from party.guard import Guard

@@ -1,5 +1,4 @@
-"""Arithmetic on values that nobody sees: shares, lattice products, oblivious transfer, comparison, statistics, SQL."""
+"""Arithmetic on values that nobody sees: shares, lattice products, oblivious transfer, comparison, statistics, SQL.
 
-from mpc.engine import Engine
-
-__all__ = ["Engine"]
+Protocols run over `mpc.engine.Engine`.
+"""

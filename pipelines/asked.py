@@ -9,7 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 import psi
-from mpc import sql, statistics
+from mpc import sql
+from mpc.statistics import plan as statistics
 from party.catalogue import Catalogue, Table
 from party.errors import UsageError
 from party.request import Request

@@ -17,7 +17,7 @@ import typer
 from typer import exceptions
 
 from party.errors import InternalError, Interrupted, TallyError, UsageError
-from pipelines.lean import refuse_pandas
+from pipelines.lean import leave, refuse_pandas
 
 __all__ = ["app", "main"]
 
@@ -340,7 +340,7 @@ def main() -> None:
     as_json = "--json" in sys.argv[1:]
     try:
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        leave(code if isinstance(code, int) else 0)
     except TallyError as error:
         fail(error, as_json)
     except exceptions.Exit as stop:

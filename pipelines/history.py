@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from connectors import finds
-from mpc import sql, statistics
+from mpc import sql
+from mpc.statistics import plan as statistics
 from mpc.statistics.wanted import Wanted
 from party.canonical import canonical
 from party.catalogue_wire import decode_catalogue, encode_catalogue

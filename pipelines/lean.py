@@ -11,13 +11,15 @@ While a command waits for the peer's worker to start it loads what the run will 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
+from typing import NoReturn
 
-__all__ = ["load_meanwhile", "refuse_pandas"]
+__all__ = ["leave", "load_meanwhile", "refuse_pandas"]
 
 
 class _Refusal:
@@ -33,6 +35,16 @@ class _Refusal:
 def refuse_pandas() -> None:
     """From here on `import pandas` fails in this process, as if it were not installed."""
     sys.meta_path.insert(0, _Refusal())
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. Taking large libraries down takes a short command 0.1 s, and they have nothing left to do;
+    Prefect has."""
+    if "prefect" in sys.modules:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def load_meanwhile(*names: str) -> threading.Thread:

@@ -21,6 +21,7 @@ from party.home import Home
 from party.ledger import Ledger
 from party.message import Bytes, Message, Text
 from party.yamlfile import nearest
+from pipelines.lean import load_meanwhile
 from pipelines.tables import catalogue, keep_catalogue
 
 __all__ = ["Command", "Link", "Probe", "Reply", "answer", "dial"]
@@ -206,6 +207,7 @@ def answer(home: Home, sock: socket.socket) -> Link:
         ledger.append("rejected", code=error.code, reason=error.message[:500])
         ledger.close()
         raise
+    load_meanwhile("pipelines.execute", "duckdb")  # not before we know who it is: a stranger is not worth the time
     try:
         ours = catalogue(home, channel.peer)
     except TallyError as error:

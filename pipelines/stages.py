@@ -17,7 +17,8 @@ import pyarrow as pa
 
 import psi
 from connectors import Receipt, Sink, evaluate, finds, open_sink
-from mpc import sql, statistics
+from mpc import sql
+from mpc.statistics import plan as statistics
 from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
 from party.files import TableSpec

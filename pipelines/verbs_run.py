@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from party.errors import InternalError, UsageError
+from party.errors import InternalError, TallyError, UsageError
 from party.home import Home
 from pipelines.job import Job
 from pipelines.lean import load_meanwhile
@@ -18,6 +21,9 @@ from pipelines.progress import Progress, progress_text
 from pipelines.queries import explained, query_job
 from pipelines.runs import RunState, find_resumable, list_runs, new_run_id
 from pipelines.verbs_plan import explain, explain_text
+
+if TYPE_CHECKING:
+    from pipelines.link import Link
 
 __all__ = ["cancel", "query", "query_stdin", "report", "run", "runs", "show"]
 
@@ -105,13 +111,10 @@ def ask(link: Any, sql: str, realign: bool) -> dict[str, Any]:
 
 def query(path: Path, peer: str, sql: str, output: Path | None, realign: bool) -> dict[str, Any]:
     """`tally query`: one statement."""
-    from pipelines.link import dial
-
     load_meanwhile(*_OF_A_RUN)
     home = Home.open(path)
     sink = _output(output)
-    query_job(home, peer, sql)
-    with dial(home, peer) as link:
+    with _dialled(home, peer, [sql]) as link:
         result = ask(link, sql, realign)
         link.close()
     if sink is not None:
@@ -119,6 +122,26 @@ def query(path: Path, peer: str, sql: str, output: Path | None, realign: bool) -
 
         sink.write(rows_table(result["columns"], result["rows"]))
     return result
+
+
+@contextmanager
+def _dialled(home: Home, peer: str, statements: list[str]) -> Iterator[Link]:
+    """A link; while the peer answers, the statements are read, and what cannot be read is refused before all else."""
+    from pipelines.link import dial
+
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(lambda: [query_job(home, peer, statement) for statement in statements])
+        try:
+            link = dial(home, peer)
+        except TallyError:
+            read.result()
+            raise
+    with link:
+        refusal = read.exception()
+        if refusal is not None:
+            link.close()
+            raise refusal
+        yield link
 
 
 def _output(output: Path | None) -> Any:
@@ -136,7 +159,6 @@ def _output(output: Path | None) -> Any:
 
 def query_stdin(path: Path, peer: str, realign: bool) -> None:
     """`tally query -`: statements from stdin, split at `;`, one JSON document a line, over one connection."""
-    from pipelines.link import dial
     from pipelines.statements import split_statements
 
     load_meanwhile(*_OF_A_RUN)
@@ -144,9 +166,7 @@ def query_stdin(path: Path, peer: str, realign: bool) -> None:
     statements = split_statements(sys.stdin.read())
     if not statements:
         raise UsageError("no statement on stdin")
-    for statement in statements:
-        query_job(home, peer, statement)
-    with dial(home, peer) as link:
+    with _dialled(home, peer, statements) as link:
         for statement in statements:
             print(json.dumps(ask(link, statement, realign)), flush=True)
             realign = False

@@ -25,7 +25,7 @@ __all__ = ["main"]
 def serve_connection(home: Home, sock: socket.socket) -> None:
     """Until the peer closes or something breaks."""
     with link.answer(home, sock) as found:
-        from pipelines import execute  # only once we know who it is: a stranger is not worth the time
+        from pipelines import execute  # `answer` has begun to load it, once it knew who it is
 
         while True:
             verb = found.channel.recv(link.Command).verb

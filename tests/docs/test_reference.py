@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from mpc.statistics import KINDS
+from mpc.statistics.wanted import KINDS
 from party import errors
 from pipelines import cli, spec
 from pipelines.spec import read_job

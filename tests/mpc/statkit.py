@@ -9,8 +9,8 @@ import pandas as pd
 import pyarrow as pa
 
 from connectors import evaluate
-from mpc import statistics
 from mpc.sql import TABLE, Plan
+from mpc.statistics import plan as statistics
 from party.guard import Guard
 from tests.mpc.sqlkit import Pair, context
 from tests.support import Ledger, run_pair

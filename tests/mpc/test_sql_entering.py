@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from mpc import statistics
 from mpc.sql import plan
 from mpc.sql.entering import WAYS
+from mpc.statistics import plan as statistics
 from party.errors import UsageError
 from party.request import Use
 from tests.mpc.sqlkit import JOIN, Pair, agree, context, oracle, same, tables

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from connectors import evaluate
-from mpc import statistics
 from mpc.sql import TABLE, plan
 from mpc.sql.local import feature, groups
 from mpc.sql.types import Context
+from mpc.statistics import plan as statistics
 from party.catalogue import Catalogue
 from party.errors import DataError
 from tests.mpc.sqlkit import JOIN, Pair, agree, context, oracle, tables

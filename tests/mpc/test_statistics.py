@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mpc import statistics
+from mpc.statistics import plan as statistics
 from party.errors import UsageError
 from tests.mpc.sqlkit import Pair, context, tables
 from tests.mpc.statkit import TABLES, both

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from mpc import statistics
-from mpc.statistics import Wanted
+from mpc.statistics import plan as statistics
+from mpc.statistics.wanted import Wanted
 from tests.mpc.near_twin import Session
 from tests.mpc.sqlkit import Pair, context, tables
 from tests.mpc.statkit import TABLES

@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from mpc import statistics
-from mpc.statistics import Wanted
+from mpc.statistics import plan as statistics
+from mpc.statistics.wanted import Wanted
 from tests.mpc.sqlkit import BANK as BANK_COLUMNS
 from tests.mpc.sqlkit import TELCO as TELCO_COLUMNS
 from tests.mpc.sqlkit import Pair, arrow, context, tables

@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 from connectors import evaluate
-from mpc import statistics
 from mpc.sql import TABLE
 from mpc.sql.expr import Expr
 from mpc.sql.local import groups
 from mpc.sql.ordered import ordered
-from mpc.statistics import Wanted
+from mpc.statistics import plan as statistics
 from mpc.statistics.distributions import chi_squared_tail, t_two_sided
+from mpc.statistics.wanted import Wanted
 from party.errors import DataError, PeerError, UsageError
 from party.request import Use
 from tests.mpc.sqlkit import Pair, context, tables

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from mpc.statistics import Wanted
+from mpc.statistics.wanted import Wanted
 from tests.mpc.sqlkit import Pair, tables
 from tests.mpc.statkit import ask, frame, joined
 

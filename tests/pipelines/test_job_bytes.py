@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpc.statistics import Wanted
+from mpc.statistics.wanted import Wanted
 from party.canonical import canonical, parse_canonical
 from party.catalogue import Catalogue
 from party.errors import PeerError, PolicyRefused, UsageError
