@@ -39,13 +39,12 @@ def _words(count: int, width: int, most: int = _WORDS) -> int:
 
 @dataclass
 class Meter:
-    """Bytes sent by each index, transfers (1-of-16 ones count four), protocol calls; and how often each index waits
+    """Bytes sent by each index, transfers (1-of-16 ones count four); and how often each index waits
     for the other after it has sent something (`party.channel.Counters.rounds`)."""
 
     sent: list[int] = field(default_factory=lambda: [0, 0])
     waits: list[int] = field(default_factory=lambda: [0, 0])
     transfers: int = 0
-    calls: int = 0
     _asked: list[bool] = field(default_factory=lambda: [False, False])
 
     @property
@@ -94,7 +93,6 @@ class Meter:
         self._wait(1 if triples else 0)
         self.tell(0, _words(leaves, 4))
         self.transfers += 2 * triples + 4 * leaves
-        self.calls += 1
         while digits > 1:
             pairs = digits // 2
             masked = _words(-(-3 * pairs * n // 8), 1, _OCTETS)
@@ -124,7 +122,6 @@ class Meter:
         self.swap(_correction(n, 1), _correction(n, 1))
         self.swap(reply, reply)
         self.transfers += 2 * n
-        self.calls += 1
 
     def to_arithmetic(self, n: int) -> None:
         """`mpc.convert.to_arithmetic`, `truncate` and `lift`."""
@@ -133,7 +130,6 @@ class Meter:
         self.tell(1, _correction(n, 1))
         self.tell(0, _words(n, 8))
         self.transfers += n
-        self.calls += 1
 
     def open(self, words: int, to: tuple[bool, bool]) -> None:
         """`mpc.opening.open_to` of so many words to index 0, to index 1; packed bits are words of 64."""

@@ -1,8 +1,9 @@
-"""Coarse costs of a job's stages, for `tally plan`: bytes from the protocols' own counts, seconds from a calibration.
+"""Costs of a job's stages, for `tally plan`: bytes from the protocols' own counts, seconds from a calibration.
 
 Seconds are computing (counted in transforms, curve multiplications and transfers, at the measured speed of this
-machine; the peer's is taken to be alike) plus bytes and round trips on the measured link. Give or take a half; reading
-a large table from a slow disk, and what else runs on the machine, are not in them.
+machine; the peer's is taken to be alike) plus bytes and round trips on the measured link. Give or take a third for the
+analysis, a half for the rest; reading a large table from a slow disk, the guard of the history, and what else runs on
+the machine, are not in them.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ __all__ = ["predict", "steps"]
 _ALIGN_SECONDS = 0.2
 _KEY_SECONDS = 1e-5  # reading, normalising, sorting a key, beside its two multiplications
 _ALIGN_ROUNDS = 8
-_UPLOAD_TRANSFORMS = 30  # one block of 8192 values encrypted, sent, expanded
-_MULTIPLIER_TRANSFORMS = 10  # one block of a multiplier computed and transformed
-_PRODUCT_TRANSFORMS = 2  # one block multiplied and added
-_ANSWER_TRANSFORMS = 10  # one answer masked, sent, decrypted
-_CALL_SECONDS = 5e-4  # one protocol on few shares
-_ITEM_SECONDS = 0.1  # planning, reading the aligned columns
+# fitted to `benchmarks/predictions.py` at 20,000 to 400,000 rows; transforms and transfers at their measured speed
+_UPLOAD_TRANSFORMS = 24  # one block of 8192 values encrypted, sent, expanded
+_MULTIPLIER_TRANSFORMS = 18  # one block of a multiplier computed and transformed
+_PRODUCT_TRANSFORMS = 5.7  # one block multiplied and added
+_ANSWER_TRANSFORMS = 36  # one answer masked, sent, decrypted
+_TRANSFERS = 0.83  # of one transfer
+_ROUND_SECONDS = 4e-4  # of one wait, beside the line's round trip
+_ROW_SECONDS = 9e-8  # of a party's local columns, one row
+_ITEM_SECONDS = 0.125  # planning, agreeing, opening tables
 _TRAIN_PASSES = 36  # what the formula of `vfl.plan` expects of the most it may take
 _TRAIN_ROUNDS = 16  # of one pass
 _TRAIN_TRANSFERS = 0.25  # the part of a pass's computing that is transfers, not transforms
@@ -79,10 +83,11 @@ def steps(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration 
 
 
 def _step_seconds(step: Step, speed: Calibration) -> float:
-    transforms = _UPLOAD_TRANSFORMS * step.uploaded + _MULTIPLIER_TRANSFORMS * step.transformed
+    transforms: float = _UPLOAD_TRANSFORMS * step.uploaded + _MULTIPLIER_TRANSFORMS * step.transformed
     transforms += _PRODUCT_TRANSFORMS * step.multiplied + _ANSWER_TRANSFORMS * step.answers
-    computing = transforms * speed.transform + step.transfers / speed.transfers + step.calls * _CALL_SECONDS
-    return computing + _line(speed, step.bytes, step.rounds)
+    computing = transforms * speed.transform + _TRANSFERS * step.transfers / speed.transfers
+    own = step.rows * _ROW_SECONDS + step.rounds * _ROUND_SECONDS
+    return computing + own + _line(speed, step.bytes, step.rounds)
 
 
 def _line(speed: Calibration, moved: int, rounds: int) -> float:

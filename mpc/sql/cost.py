@@ -36,7 +36,8 @@ _COUNT = 24 + 8  # one message of a number
 @dataclass(frozen=True)
 class Step:
     """One step: who does most of it ("both" or a party), waits, bytes both ways; and what its seconds are made of:
-    blocks of 8192 values uploaded, of multipliers transformed, of products summed, answers, transfers, calls."""
+    blocks of 8192 values uploaded, of multipliers transformed, of products summed, answers, transfers; rows
+    of local columns."""
 
     name: str
     who: str
@@ -47,7 +48,7 @@ class Step:
     multiplied: int = 0
     answers: int = 0
     transfers: int = 0
-    calls: int = 0
+    rows: int = 0
 
 
 @dataclass
@@ -91,7 +92,7 @@ class _Count:
 
     def steps(self) -> Iterator[Step]:
         plan = self.plan
-        yield from (Step("local columns", party) for party in plan.parties)
+        yield from (Step("local columns", party, rows=plan.rows) for party in plan.parties)
         yield from self._step("keys, once a connection", "both", self._setup)
         yield from self._step("sizes of groups", "both", self._sizes)
         yield from self._step("comparisons of both parties' columns", "both", self._tests)
@@ -122,7 +123,7 @@ class _Count:
         meter = self.meter
         return (
             meter.rounds, meter.bytes, self.uploaded, self.transformed, self.multiplied, self.answers,
-            meter.transfers, meter.calls,
+            meter.transfers,
         )  # fmt: skip
 
     # --- products -------------------------------------------------------------------------------------------------
