@@ -11,7 +11,6 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pytest
 
 from party.home import Home
 from pipelines import alignments
@@ -46,7 +45,6 @@ def joined(folder: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-@pytest.mark.alone
 def test_every_command_of_the_how_to_works_and_the_answers_are_duckdbs(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

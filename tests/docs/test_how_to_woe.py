@@ -5,13 +5,10 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import pytest
-
 from tests.docs.pages import DOCS
 from tests.docs.walk import Walk
 
 
-@pytest.mark.alone
 def test_every_command_of_the_how_to_works(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-import pytest
-
 import pipelines
 from pipelines import Party
 from tests.docs.pages import DOCS, blocks
@@ -16,7 +14,6 @@ TUTORIAL = DOCS / "tutorial/first-run.md"
 PAGE = DOCS / "reference/python.md"
 
 
-@pytest.mark.alone
 def test_every_line_of_the_page_works(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
