@@ -19,6 +19,7 @@ Source: Rathee et al., "CrypTFlow2", CCS 2020, section 3; Garay, Schoenmakers, V
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -36,6 +37,7 @@ __all__ = [
     "equal",
     "less_than",
     "logic_and",
+    "logic_every",
     "logic_not",
     "logic_or",
     "negative",
@@ -161,6 +163,22 @@ def logic_and(engine: Engine, left: Bits, right: Bits) -> Bits:
     zero, one = (_low(keys, 1) for keys in engine.ot.offer(a.size))
     theirs = _swap_bits(engine, zero ^ one ^ b)
     return ((a & (b ^ theirs)) ^ chosen ^ zero).reshape(left.shape)
+
+
+def logic_every(engine: Engine, lists: Sequence[Sequence[Bits]]) -> list[Bits]:
+    """XOR shares of the AND of each list, none of which is empty; all arrays have one shape.
+
+    Neighbours of all lists at once, level by level. Rounds: 2 ceil(log2 of the longest). Bytes: as `logic_and`.
+    """
+    left = [list(some) for some in lists]
+    while any(len(some) > 1 for some in left):
+        pairs = [(place, n) for place, some in enumerate(left) for n in range(0, len(some) - 1, 2)]
+        first, second = (np.stack([left[place][n + after] for place, n in pairs]) for after in (0, 1))
+        joined = logic_and(engine, first, second)
+        odd = [some[len(some) - len(some) % 2 :] for some in left]
+        left = [[bits for bits, pair in zip(joined, pairs, strict=True) if pair[0] == n] for n in range(len(left))]
+        left = [some + last for some, last in zip(left, odd, strict=True)]
+    return [some[0] for some in left]
 
 
 def logic_or(engine: Engine, left: Bits, right: Bits) -> Bits:

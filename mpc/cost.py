@@ -7,7 +7,7 @@ exact; heartbeats, keys and base transfers (`setup`) come on top. The lattice pr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = ["Meter", "setup_bytes"]
@@ -111,6 +111,13 @@ class Meter:
         """`mpc.compare.logic_and`."""
         self._both(n, _words(-(-n // 8), 1, _OCTETS))
 
+    def logic_every(self, lengths: Iterable[int], n: int) -> None:
+        """`mpc.compare.logic_every` of lists of so many arrays of n bits."""
+        left = list(lengths)
+        while any(length > 1 for length in left):
+            self.logic_and(sum(length // 2 for length in left) * n)
+            left = [length - length // 2 for length in left]
+
     def select(self, n: int, columns: int = 1) -> None:
         """`mpc.convert.select` of n rows of so many values."""
         self._both(n, _words(n * columns, 8))
@@ -157,11 +164,11 @@ class Meter:
         """`mpc.opening.shown_lines` with min_rows over 1."""
         place = max(1, (lines - 1).bit_length())
         self.negative(lines * classes, bits + 1)
-        self._all(classes, lines)
+        self.logic_every([classes], lines)
         self.select(lines * classes)
         self.negative(2 * classes, bits + 1)
         self.logic_and(classes)
-        self._all(classes, 1)
+        self.logic_every([classes], 1)
         self._smallest(lines, bits + place + 2)
         self.logic_and(lines)
         self.logic_and(lines)
@@ -170,14 +177,8 @@ class Meter:
         """`mpc.opening.shown_table` with min_rows over 1."""
         self.negative(2 * cells, bits + 1)
         self.logic_and(cells)
-        self._all(cells, 1)
+        self.logic_every([cells], 1)
         self.logic_and(cells)
-
-    def _all(self, count: int, width: int) -> None:
-        """The AND of so many rows of bits, halves at once."""
-        while count > 1:
-            self.logic_and(count // 2 * width)
-            count -= count // 2
 
     def _smallest(self, groups: int, width: int, lines: int = 1) -> None:
         """The knock-out of the smallest shown group of each line."""

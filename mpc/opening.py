@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from mpc.compare import logic_and, logic_not, negative
+from mpc.compare import logic_and, logic_every, logic_not, negative
 from mpc.convert import select
 from mpc.engine import Engine
 from party.errors import InternalError, PeerError
@@ -156,11 +156,11 @@ def shown_lines(engine: Engine, counts: Words, min_rows: int, bits: int, closed:
     (lines, classes), least = counts.shape, min(min_rows, 2**bits)
     flat = np.ascontiguousarray(counts).reshape(-1)
     enough = logic_not(engine, negative(engine, _less(engine, flat, least), bits + 1))
-    line = _without(_all(engine, enough.reshape(lines, classes).T), closed)
+    line = _without(logic_every(engine, [list(enough.reshape(lines, classes).T)])[0], closed)
     hidden = np.sum((flat - select(engine, np.repeat(line, classes), flat)).reshape(lines, classes), axis=0)
     below = negative(engine, np.concatenate([_less(engine, hidden, end) for end in (1, least)]), bits + 1)
     unsafe = logic_and(engine, logic_not(engine, below[:classes]), below[classes:])
-    safe = _all(engine, logic_not(engine, unsafe).reshape(classes, 1))
+    safe = logic_every(engine, [list(logic_not(engine, unsafe).reshape(classes, 1))])[0]
     sums: Words = np.sum(counts, axis=1, dtype=np.uint64)
     smallest = _smallest(engine, sums[None, :], line[None, :], bits)[0]
     dropped = logic_and(engine, smallest, np.repeat(logic_not(engine, safe), lines))
@@ -182,7 +182,7 @@ def shown_table(engine: Engine, counts: Words, min_rows: int, bits: int, closed:
     present, few = logic_not(engine, below[:cells]), below[cells:]
     if closed is not None:
         few = np.where(closed, np.uint8(engine.index == 0), few)
-    safe = _all(engine, logic_not(engine, logic_and(engine, present, few)).reshape(cells, 1))
+    safe = logic_every(engine, [list(logic_not(engine, logic_and(engine, present, few)).reshape(cells, 1))])[0]
     return logic_and(engine, present, np.repeat(safe, cells))
 
 
@@ -203,16 +203,6 @@ def _without(bits: Bits, closed: Closed) -> Bits:
 def _less(engine: Engine, counts: Words, number: int) -> Words:
     """Shares of counts minus a public number."""
     return counts - np.uint64(number) if engine.index == 0 else counts
-
-
-def _all(engine: Engine, bits: Bits) -> Bits:
-    """XOR shares of the AND over the first axis, halves of it at once."""
-    while len(bits) > 1:
-        half = len(bits) // 2
-        joined = logic_and(engine, bits[:half].reshape(-1), bits[half : 2 * half].reshape(-1))
-        bits = np.concatenate([joined.reshape(half, -1), bits[2 * half :]])
-    found: Bits = bits[0]
-    return found
 
 
 def _smallest(engine: Engine, counts: Words, shown: Bits, bits: int) -> Bits:

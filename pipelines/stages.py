@@ -130,13 +130,14 @@ def _answer(live: Live, item: Analysis) -> dict[str, Any] | None:
     rows = _aligned(live).rows
     context = asked.context(live.job, item, live.catalogues, len(rows))
     if item.sql is not None:
-        matched = rows[: len(rows) - _aligned(live).unmatched]
-        inner = sql.plans(item.sql, replace(context, rows=len(matched)))
-        chosen = []
-        for plan, fewer in zip(sql.plans(item.sql, context), inner, strict=True):
-            alike = plan.keep is not None or live.job.align.keep is None
-            # an inner join over an alignment that holds more
-            chosen.append((plan, rows) if alike else (fewer, matched))
+        chosen = [(plan, rows) for plan in sql.plans(item.sql, context)]
+        if live.job.align.keep is not None:  # an inner join over an alignment that holds more
+            matched = rows[: len(rows) - _aligned(live).unmatched]
+            inner = sql.plans(item.sql, replace(context, rows=len(matched)))
+            chosen = [
+                pair if pair[0].keep is not None else (fewer, matched)
+                for pair, fewer in zip(chosen, inner, strict=True)
+            ]
         _admit(live, item, [plan for plan, _ in chosen], chosen[0][1])
         found = [sql.execute(plan, _local(live, plan, of), live.engine, _aligned(live).digest) for plan, of in chosen]
         result = sql.joined(found)

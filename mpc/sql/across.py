@@ -21,13 +21,13 @@ from mpc.sql.expr import Expr, owners
 from mpc.sql.types import Plan, Test
 from party.errors import UsageError
 
-__all__ = ["ROWS", "SHARED", "difference", "joint_bits", "ordinal", "test_of", "tests_bytes"]
+__all__ = ["ROWS", "difference", "joint_bits", "ordinal", "test_of", "tests_bytes"]
 
 Bits = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 
 ROWS = 1 << 17  # rows compared at once: bounds memory
-SHARED = 62  # bits that compared numbers may span
+_SHARED = 62  # bits that compared numbers may span
 _DAYS = (-719_162, 2_932_896)  # of the years 1 to 9999
 _MICROSECONDS = 86_400_000_000
 _TEXT = 60
@@ -70,9 +70,9 @@ def test_of(joint: Expr, x: int, y: int) -> Test:
     shift = int(joint.value or 0)
     low = min(end for end, _ in ends)
     bits = max(1, (max(end for _, end in ends) + shift - low).bit_length())
-    if bits > SHARED or not -(2**62) <= low <= 2**62:
+    if bits > _SHARED or not -(2**62) <= low <= 2**62:
         raise UsageError(
-            f"a comparison across parties takes {bits} bits, {SHARED} are possible",
+            f"a comparison across parties takes {bits} bits, {_SHARED} are possible",
             hint="declare smaller ranges of its columns in party.yaml",
         )
     return Test(joint.op == "less", x, y, shift, low, bits)

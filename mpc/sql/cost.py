@@ -20,7 +20,7 @@ from mpc.linear_cost import key_bytes, predict_inner, predict_upload
 from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
 from mpc.sql.joint import meaning_of
-from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of
+from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of, more_than_one, searched
 from mpc.sql.together import lines_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
 from mpc.uploads import BLOCKS
@@ -163,13 +163,7 @@ class _Count:
         """The features that an owner uploads."""
         plan = self.plan
         found = {number for call in plan.calls if call.owner == owner for number in call.uploaded}
-        terms = [term for pick in plan.picks if pick.owner != owner for term in pick.terms]
-        terms += [term for one in plan.distincts if one.owner != owner for term in one.terms]
-        return found | {term[1 + owner] for term in terms if self._knows(owner, term)}
-
-    def _knows(self, owner: int, term: tuple[int, int, int]) -> bool:
-        """Whether an owner's side of a product is more than a 1."""
-        return bool(self.plan.features[owner][term[1 + owner]].factors) or self.known[owner] != 1
+        return found | {number for other, number in searched(plan) if other == owner}
 
     def _new(self, owner: int) -> int:
         """How many features an owner uploads that are not held."""
@@ -201,8 +195,9 @@ class _Count:
 
     def _counts(self, owner: int, terms: Terms, places: int) -> None:
         """`Joint.counts` at so many places of the owner."""
+        other = 1 - owner
         for term in terms:
-            for _ in range(self.sizes[1 - owner] if self._knows(1 - owner, term) else 0):
+            for _ in range(self.sizes[other] if more_than_one(self.plan, other, term[1 + other]) else 0):
                 self._answer(owner, 1, places, 2)
 
     # --- on shares ------------------------------------------------------------------------------------------------
@@ -272,10 +267,7 @@ class _Count:
         gates = {gate for some in gated for gate in some}
         if plan.min_rows > 1 and gates:
             meter.at_least(len(gates) * self.cells, max(self.width, plan.min_rows.bit_length()) + 1)
-            left = {some: len(some) for some in gated if some}
-            while any(count > 1 for count in left.values()):
-                meter.logic_and(sum(count // 2 for count in left.values()) * self.cells)
-                left = {some: count - count // 2 for some, count in left.items()}
+            meter.logic_every([len(some) for some in set(gated)], self.cells)
             limbs = [count for count, some in zip(self._limbs(), gated, strict=True) if some]
             meter.select(sum(limbs) * self.cells)
 
@@ -301,9 +293,7 @@ class _Count:
         least = max(self.plan.min_rows, 1)
         if distinct:
             self.meter.at_least(len(distinct) * self.cells, max(self.width, least.bit_length()) + 1)
-        for some in lists:
-            for _ in some[1:]:
-                self.meter.logic_and(self.cells)
+        self.meter.logic_every([len(some) for some in set(lists)], self.cells)
 
     def _having(self, condition: Condition) -> None:
         tests = tests_of(condition)
@@ -312,8 +302,16 @@ class _Count:
         if compared:
             bits = max(test.bound for test in compared).bit_length() + 1
             self.meter.negative(len(compared) * self.cells, max(bits, 2))
-        for _ in range(_ands(condition)):
+        self._tree(condition)
+
+    def _tree(self, condition: Condition) -> None:
+        """The ANDs of a condition."""
+        for arg in condition.args:
+            self._tree(arg)
+        if condition.op == "ge":
             self.meter.logic_and(self.cells)
+        elif condition.op in ("and", "or"):
+            self.meter.logic_every([len(condition.args)], self.cells)
 
     def _limit(self, limit: Limit) -> None:
         meter, cells = self.meter, self.cells
@@ -341,11 +339,3 @@ class _Count:
         for owner in (0, 1):
             if self.known[owner] is None and plan.parties[1 - owner] in plan.to:
                 self.meter.tell(owner, _LABEL * self.sizes[owner])
-
-
-def _ands(condition: Condition) -> int:
-    """How many ANDs a condition takes."""
-    if condition.op == "ge":
-        return 1
-    joined = len(condition.args) - 1 if condition.op in ("and", "or") else 0
-    return joined + sum(_ands(arg) for arg in condition.args)

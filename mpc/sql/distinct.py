@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from mpc.compare import at_least, to_arithmetic
 from mpc.sql.joint import Joint
-from mpc.sql.local import codes, padded
-from mpc.sql.products import CELLS
+from mpc.sql.local import codes
+from mpc.sql.products import CELLS, padded
 from mpc.sql.types import Distinct
 from party.errors import DataError, PeerError, UsageError
 from party.message import Int, Message

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mpc.compare import at_least, logic_and
+from mpc.compare import at_least, logic_and, logic_every
 from mpc.convert import select, truncate
 from mpc.engine import Engine
 from mpc.opening import open_bits, open_to, suppress
@@ -23,8 +23,8 @@ from mpc.sql.having import check_tests, having_bits, known_bits
 from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.limit import check_cells, key_values, limit_bits
-from mpc.sql.local import LocalColumns, column_length, groups, padded
-from mpc.sql.products import CELLS, cells_of, check_held
+from mpc.sql.local import LocalColumns, column_length, groups
+from mpc.sql.products import CELLS, cells_of, check_held, padded
 from mpc.sql.ranks import pick_values
 from mpc.sql.result import Result
 from mpc.sql.together import shown_cells
@@ -42,7 +42,7 @@ def execute(plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes 
 
     columns: our local step evaluated over our aligned rows, in the common order. Peer learns what `Plan.explain` lists.
     alignment: its digest; columns uploaded under it before, over the same engine, are not uploaded again.
-    Rounds: at most 4 for the products, 3 for the openings; comparisons if min_rows > 1 or groups have labels.
+    Rounds and bytes: those of the plan's steps (`mpc.sql.cost`).
     Raises DataError for a value of ours outside its declared range or domain, PeerError for a peer off the protocol.
     """
     if plan.parties[engine.index] != engine.channel.us:
@@ -140,7 +140,9 @@ class _Run:
             counts = np.stack([quantities[gate][0] for gate in gates])
             enough = at_least(self.engine, counts, plan.min_rows, max(width, plan.min_rows.bit_length()) + 1)
             bit_of = dict(zip(gates, enough, strict=True))
-            shown = self._all({tuple(some): [bit_of[gate] for gate in some] for some in gated.values() if some})
+            lists = list(dict.fromkeys(tuple(some) for some in gated.values() if some))
+            every = logic_every(self.engine, [[bit_of[gate] for gate in some] for some in lists])
+            shown = dict(zip(lists, every, strict=True))
             places = [place for place, some in gated.items() if some]
             rows = [np.broadcast_to(shown[tuple(gated[place])], masked[place].shape) for place in places]
             kept = select(
@@ -181,17 +183,6 @@ class _Run:
         if self.engine.channel.peer in self.plan.to:
             cells = self.sizes[0] * self.sizes[1]
             self.engine.guard.disclose(f"query.{self.plan.name}.{what}", self.engine.channel.peer, cells)
-
-    def _all(self, bits: dict[tuple[int, ...], list[Bits]]) -> dict[tuple[int, ...], Bits]:
-        """XOR shares of the AND of each list of shared bits, pairs of all lists at once."""
-        while todo := [gates for gates, left in bits.items() if len(left) > 1]:
-            pairs = [(gates, n) for gates in todo for n in range(0, len(bits[gates]) - 1, 2)]
-            left = np.stack([bits[gates][n] for gates, n in pairs])
-            joined = logic_and(self.engine, left, np.stack([bits[gates][n + 1] for gates, n in pairs]))
-            for gates in todo:
-                odd = bits[gates][-1:] if len(bits[gates]) % 2 else []
-                bits[gates] = [joined[n] for n, pair in enumerate(pairs) if pair[0] == gates] + odd
-        return {gates: found for gates, (found,) in bits.items()}
 
     def _split(self, limbs: Words) -> list[Words]:
         found, start = [], 0

@@ -8,14 +8,14 @@ floats first. An aggregate of too few rows is NULL here as in the answer: `min_r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from mpc.compare import at_least, logic_and, logic_not, negative
+from mpc.compare import at_least, logic_and, logic_every, logic_not, negative
 from mpc.engine import Engine
 from mpc.sql.products import RANGE_HINT, Builder, overflow
 from mpc.sql.types import Aggregate, Condition, Order, Post, Rank
@@ -241,7 +241,11 @@ def known_bits(
         counts = np.stack([quantities[gate] for gate in distinct])
         enough = at_least(engine, counts, least, max(width, least.bit_length()) + 1)
         present = dict(zip(distinct, enough, strict=True))
-    return [_every(engine, [present[gate] for gate in some], len(quantities[0])) for some in gates]
+    lists = list(dict.fromkeys(some for some in gates if some))
+    every = logic_every(engine, [[present[gate] for gate in some] for some in lists])
+    known = dict(zip(lists, every, strict=True))
+    known[()] = logic_not(engine, np.zeros(len(quantities[0]), dtype=np.uint8))
+    return [known[some] for some in gates]
 
 
 class _Tree:
@@ -263,17 +267,9 @@ class _Tree:
             return self.bits(node.args[0], not wanted)
         parts = [self.bits(arg, wanted) for arg in node.args]
         if (node.op == "and") == wanted:
-            return _every(self.engine, parts, len(parts[0]))
-        none = _every(self.engine, [logic_not(self.engine, part) for part in parts], len(parts[0]))
+            return logic_every(self.engine, [parts])[0]
+        (none,) = logic_every(self.engine, [[logic_not(self.engine, part) for part in parts]])
         return logic_not(self.engine, none)
-
-
-def _every(engine: Engine, parts: Iterable[Bits], cells: int) -> Bits:
-    """XOR shares of the AND of all."""
-    whole: Bits | None = None
-    for part in parts:
-        whole = part if whole is None else logic_and(engine, whole, part)
-    return logic_not(engine, np.zeros(cells, dtype=np.uint8)) if whole is None else whole
 
 
 def shared_sum(engine: Engine, test: Condition | Rank, quantities: Sequence[Words]) -> Words:

@@ -17,7 +17,7 @@ from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.sql.across import joint_bits
 from mpc.sql.local import Groups, LocalColumns, column_length, compared, feature
-from mpc.sql.products import BLOCK, cells_of
+from mpc.sql.products import BLOCK, more_than_one, searched
 from mpc.sql.types import Plan
 
 __all__ = ["Joint", "meaning_of"]
@@ -55,6 +55,7 @@ class Joint:
         self.sources = plan.sources[self.us]
         self.joints = joint_bits(engine, plan, [compared(test, self.us, self.sources, columns) for test in plan.tests])
         self._handles: dict[tuple[int, int], Handle] = {}
+        self._weights: dict[int, Ints] = {}
 
     def limbs(self) -> list[list[Words]]:
         """Shares of every limb of every quantity, (cells,) each."""
@@ -91,7 +92,7 @@ class Joint:
             return total
         for factor, first, second in terms:
             mine, theirs = (first, second) if owner == 0 else (second, first)
-            if not self._knows(other, theirs):
+            if not more_than_one(self.plan, other, theirs):
                 share = self._alone(owner, mine, places, count, marks)
             else:
                 share = self._with(owner, (mine, theirs), places, count, marks)
@@ -104,7 +105,7 @@ class Joint:
         """The other side's factor is 1 and it has one group: the owner knows the counts."""
         found: Words = np.zeros((count, 1), dtype=np.uint64)
         if self.us == owner and places is not None:
-            values = self._feature(mine) if marks is None else self._feature(mine) * marks[0]
+            values = self._weight(mine) if marks is None else self._weight(mine) * marks[0]
             np.add.at(found[:, 0], places, values.astype(np.uint64))
         return found
 
@@ -117,16 +118,18 @@ class Joint:
             for start in range(0, count, step):
                 stop = min(count, start + step)
                 if isinstance(column, Received) and places is not None:
-                    values = self._feature(pair[0]) if marks is None else self._feature(pair[0]) * marks[group]
+                    values = self._weight(pair[0]) if marks is None else self._weight(pair[0]) * marks[group]
                     shares = linear.inner_multiplier(column, _one_hot(values, places, start, stop), 2)
                 else:
                     shares = linear.inner_owner(column, stop - start, 2)  # type: ignore[arg-type]  # we uploaded it
                 found[start:stop, group] = shares[0]
         return found
 
-    def _knows(self, owner: int, number: int) -> bool:
-        """Whether an owner's side of a product is more than a 1."""
-        return bool(self.plan.features[owner][number].factors) or cells_of(self.plan.keys, owner) != 1
+    def _weight(self, number: int) -> Ints:
+        """A feature of ours that a search reads in every step."""
+        if number not in self._weights:
+            self._weights[number] = self._feature(number)
+        return self._weights[number]
 
     # --- features ---------------------------------------------------------------------------------------------------
 
@@ -153,7 +156,7 @@ class Joint:
             return found
         linear = self.engine.linear
         blocks = list(dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls))
-        uploads = [*blocks, *((1 - owner, (number,)) for owner, number in self._searched())]
+        uploads = [*blocks, *((owner, (number,)) for owner, number in searched(self.plan))]
         self._refresh(uploads)
         for owner, numbers in blocks:
             self._encrypted(owner, numbers)
@@ -170,12 +173,6 @@ class Joint:
                     cell = shaped[i, :, j, :]
                     found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
         return found
-
-    def _searched(self) -> list[tuple[int, int]]:
-        """(owner of a column that is searched or counted, feature of the other side in its weight)."""
-        found = [(pick.owner, term[2 - pick.owner]) for pick in self.plan.picks for term in pick.terms]
-        found += [(one.owner, term[2 - one.owner]) for one in self.plan.distincts for term in one.terms]
-        return [pair for pair in dict.fromkeys(found) if self._knows(1 - pair[0], pair[1])]
 
     def _refresh(self, blocks: list[tuple[int, tuple[int, ...]]]) -> None:
         """Columns that were uploaded before and have other values now are uploaded again."""
@@ -229,7 +226,7 @@ class Joint:
     def _local(self, pair: tuple[int, int]) -> Words:
         """Our share of a product that one owner knows alone: its sums, or 0."""
         cells: Words = np.zeros(self.sizes, dtype=np.uint64)
-        alone = [self._knows(owner, pair[owner]) for owner in (0, 1)]
+        alone = [more_than_one(self.plan, owner, pair[owner]) for owner in (0, 1)]
         if alone[1 - self.us] or not (alone[self.us] or self.us == 0):
             return cells
         values = self._feature(pair[self.us]).astype(np.uint64)

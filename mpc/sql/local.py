@@ -25,7 +25,6 @@ __all__ = [
     "feature",
     "groups",
     "has_rest",
-    "padded",
     "read",
 ]
 
@@ -208,11 +207,3 @@ def codes(column: LocalColumn, truth: bool = False) -> tuple[Ints, list[str | in
     places = np.full(len(present), len(values), dtype=np.int64)
     places[present] = codes
     return places, [*values, None]
-
-
-def padded(count: int) -> int:
-    """The number of groups as the peer learns it: the next power of 4."""
-    size = 1
-    while size < count:
-        size *= 4
-    return size

@@ -28,9 +28,9 @@ from mpc.sql.algebra import Poly
 from mpc.sql.expr import Expr
 from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount
-from mpc.sql.local import Groups, LocalColumns, column_length, groups, has_rest, padded
+from mpc.sql.local import Groups, LocalColumns, column_length, groups, has_rest
 from mpc.sql.ordered import ORDERED
-from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, products_of
+from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, padded, products_of
 from mpc.sql.sets import AnswerSet, alike
 from mpc.sql.step import local_select
 from mpc.sql.types import GroupKey, Plan

@@ -18,7 +18,7 @@ from mpc.sql.algebra import Poly, Side
 from mpc.sql.cutting import cut_of
 from mpc.sql.domains import domain_of
 from mpc.sql.expr import Expr, never_null, owners
-from mpc.sql.types import Call, Distinct, Factor, Feature, GroupKey, Opened, Pick, Quantity, Source, Test
+from mpc.sql.types import Call, Distinct, Factor, Feature, GroupKey, Opened, Pick, Plan, Quantity, Source, Test
 from party.errors import UsageError
 
 __all__ = [
@@ -29,8 +29,11 @@ __all__ = [
     "cells_of",
     "check_held",
     "groups_of",
+    "more_than_one",
     "overflow",
+    "padded",
     "products_of",
+    "searched",
 ]
 
 CELLS = 4096  # most group cells of one statement
@@ -61,8 +64,13 @@ def groups_of(keys: tuple[GroupKey, ...], owner: int) -> int:
     if bins is None:
         return ASSUMED_GROUPS
     most = int(bins.args[1].value or 0) + (not never_null(bins.args[0]))
+    return padded(most)
+
+
+def padded(count: int) -> int:
+    """The number of groups as the peer learns it: the next power of 4."""
     size = 1
-    while size < most:  # as `local.padded` has it
+    while size < count:
         size *= 4
     return size
 
@@ -231,7 +239,7 @@ class Builder:
         for owner in (0, 1):
             calls = self._calls(pairs, owner)
             here = {number for call in calls for number in call.uploaded}
-            more = sum(number not in here or other != owner for other, number in self._searched())
+            more = sum(number not in here or other != owner for other, number in searched(self))
             width = max(self.features[owner][pair[owner]].most for pair in pairs)
             more *= groups_of(self.keys, owner) * -(-self.rows // BLOCK) * UPLOAD_BYTES
             options.append((self.bytes(calls) + more, -width, owner, calls))
@@ -240,12 +248,6 @@ class Builder:
         known = (groups_of(self.keys, 0), groups_of(self.keys, 1))
         check_held(calls, known, self.rows)
         return calls
-
-    def _searched(self) -> set[tuple[int, int]]:
-        """(owner, feature) of what is uploaded for searches and counts of the other's columns."""
-        found = [(1 - pick.owner, term[2 - pick.owner]) for pick in self.picks for term in pick.terms]
-        found += [(1 - one.owner, term[2 - one.owner]) for one in self.distincts for term in one.terms]
-        return {(o, number) for o, number in found if self.features[o][number].factors or cells_of(self.keys, o) != 1}
 
     def _check_hiding(self, calls: tuple[Call, ...]) -> None:
         """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""
@@ -266,12 +268,7 @@ class Builder:
         for quantity in self.quantities:
             for limb in quantity.limbs:
                 pairs |= {(a, b) for _, a, b in limb}
-        return sorted(pair for pair in pairs if self.needs_both(*pair))
-
-    def needs_both(self, first: int, second: int) -> bool:
-        """Whether a product needs both parties: each has factors or group keys in it."""
-        sides = (self.features[0][first], self.features[1][second])
-        return all(side.factors or cells_of(self.keys, owner) != 1 for owner, side in enumerate(sides))
+        return sorted(pair for pair in pairs if all(more_than_one(self, owner, pair[owner]) for owner in (0, 1)))
 
     def _calls(self, pairs: list[tuple[int, int]], owner: int) -> tuple[Call, ...]:
         partners: dict[int, list[int]] = {}
@@ -295,6 +292,18 @@ class Builder:
         """Predicted bytes of the lattice products, both directions."""
         uploads, answers = products_of(calls, self.keys, self.rows)
         return uploads * UPLOAD_BYTES + answers * ANSWER_BYTES
+
+
+def more_than_one(of: Builder | Plan, owner: int, feature: int) -> bool:
+    """Whether an owner's side of a product is more than a 1: it has factors, or groups."""
+    return bool(of.features[owner][feature].factors) or cells_of(of.keys, owner) != 1
+
+
+def searched(of: Builder | Plan) -> list[tuple[int, int]]:
+    """(owner, feature) of what is uploaded for searches and counts of the other's columns, each once."""
+    found = [(1 - pick.owner, term[2 - pick.owner]) for pick in of.picks for term in pick.terms]
+    found += [(1 - one.owner, term[2 - one.owner]) for one in of.distincts for term in one.terms]
+    return [pair for pair in dict.fromkeys(found) if more_than_one(of, *pair)]
 
 
 def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) -> tuple[int, int]:

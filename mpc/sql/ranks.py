@@ -28,16 +28,16 @@ from mpc.sql.having import known_bits
 from mpc.sql.joint import Joint
 from mpc.sql.local import read
 from mpc.sql.products import Builder
-from mpc.sql.types import Aggregate, Pick, Plan
+from mpc.sql.types import Aggregate, Pick
 from party.errors import UsageError
 
-__all__ = ["ANSWERS", "FUNCTIONS", "check_answers", "pick_values", "picks_of", "steps_of"]
+__all__ = ["FUNCTIONS", "check_answers", "pick_values", "picks_of"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[np.uint8]
 
 FUNCTIONS = ("min", "max", "quantile_cont", "quantile_disc")
-ANSWERS = 12_000  # most products of a statement's searches: 1 GB
+_ANSWERS = 12_000  # most products of a statement's searches: 1 GB
 _WIDTH = 63  # bits of a searched column: positions in it fit 64 bits with a sign
 _MOST = 2**60
 
@@ -124,17 +124,12 @@ def _searched(expr: Expr, spoken: str) -> Expr:
     return x
 
 
-def steps_of(plan: Plan) -> int:
-    """How many bits the longest search opens."""
-    return max((pick.bits for pick in plan.picks), default=0)
-
-
 def check_answers(picks: Sequence[Pick], cells: int) -> None:
     """UsageError for more products than the searches of one statement may take."""
     answers = sum(pick.bits * len(pick.terms) for pick in picks) * cells
-    if answers > ANSWERS:
+    if answers > _ANSWERS:
         raise UsageError(
-            f"MIN, MAX and quantiles would take {answers:,} products, at most {ANSWERS:,} are allowed",
+            f"MIN, MAX and quantiles would take {answers:,} products, at most {_ANSWERS:,} are allowed",
             hint="group by fewer keys, declare smaller ranges, or ask for fewer quantiles in one statement",
         )
 
@@ -155,7 +150,7 @@ def pick_values(joint: Joint, quantities: Sequence[Words], shown: Bits | None) -
     check_answers(plan.picks, cells)
     visible = _visible(joint, quantities, shown)
     searches = [_Search(joint, pick, part) for pick, part in zip(plan.picks, visible, strict=True)]
-    for bit in range(steps_of(plan) - 1, -1, -1):
+    for bit in range(max(pick.bits for pick in plan.picks) - 1, -1, -1):
         due = [search for search in searches if search.pick.bits > bit]
         sums = np.stack([search.difference(bit, quantities) for search in due])
         width = max(2 * search.pick.bound + 1 for search in due).bit_length() + 1
