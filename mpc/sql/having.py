@@ -216,8 +216,8 @@ def _times(left: Form, right: Form) -> Form:
 def having_bits(engine: Engine, condition: Condition, quantities: Sequence[Words], min_rows: int, width: int) -> Bits:
     """XOR shares of which cells fulfil a condition, from shares (cells,) of the plan's quantities.
 
-    width: bits of a count. Peer learns nothing. Rounds: two comparisons, one AND for each gate and each level of the
-    tree. Bytes: two comparisons a test and cell.
+    width: bits of a count. Peer learns nothing. Rounds: two comparisons, `logic_every` of the gates and of each
+    node of the tree. Bytes: two comparisons a test and cell.
     """
     tests = tests_of(condition)
     known = known_bits(engine, [test.gates for test in tests], quantities, min_rows, width)
