@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from kernels import curve25519_scalar as scalar_backend
 from kernels.curve25519_batches import gather, workers
-from kernels.curve25519_compute import Batch, Points, Products, is_canonical, random_scalar, tested
+from kernels.curve25519_compute import Batch, Points, Products, clamped, is_canonical, random_scalar, tested
 from kernels.curve25519_native import variants
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Kernel",
     "active",
     "base_multiply_each",
+    "clamped",
     "hash_to_curve",
     "is_canonical",
     "multiply",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from kernels import curve25519_native as native
 from kernels import curve25519_scalar as scalar
 
-__all__ = ["Batch", "Points", "Products", "compute", "is_canonical", "random_scalar", "self_test", "tested"]
+__all__ = ["Batch", "Points", "Products", "clamped", "compute", "is_canonical", "random_scalar", "self_test", "tested"]
 
 Points = npt.NDArray[np.uint8]
 
@@ -99,8 +99,13 @@ def is_canonical(points: Points) -> npt.NDArray[np.bool_]:
 
 
 def random_scalar() -> bytes:
-    """A fresh secret scalar, clamped as in RFC 7748 section 5: 32 bytes, a multiple of 8, bit 254 set."""
-    raw = bytearray(secrets.token_bytes(32))
+    """A fresh secret scalar, clamped."""
+    return clamped(secrets.token_bytes(32))
+
+
+def clamped(uniform: bytes) -> bytes:
+    """A scalar of 32 uniform bytes as in RFC 7748 section 5: a multiple of 8, bit 254 set."""
+    raw = bytearray(uniform)
     raw[0] &= 248
     raw[31] = raw[31] & 127 | 64
     return bytes(raw)

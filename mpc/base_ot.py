@@ -72,20 +72,24 @@ class Seeds:
     offerer: np.ndarray
 
 
-def exchange(channel: Channel, index: int) -> Seeds:
-    """Run the three steps with the peer; symmetric. Raises PeerError on a non-canonical or small-order point."""
+def exchange(channel: Channel, index: int, root: bytes | None = None) -> Seeds:
+    """Run the three steps with the peer; symmetric. Raises PeerError on a non-canonical or small-order point.
+
+    root: where our randomness comes from, the system's if None; the same root repeats every message.
+    """
+    ours_alone = Prg(root or secrets.token_bytes(32), "ot/base")
     # 1. Points for our 128 choices, which are the complement of our offset's bits, most significant first.
-    offset = np.frombuffer(secrets.token_bytes(PLACES), dtype=np.uint8) & 15
+    offset = ours_alone.bytes(PLACES) & 15
     choices = 1 - ((offset[:, None] >> np.arange(DEPTH - 1, -1, -1, dtype=np.uint8)) & 1).reshape(-1)
-    known = _scalars(_BASE)
+    known = _scalars(ours_alone, _BASE)
     pairs = np.empty((_BASE, 2, 32), dtype=np.uint8)
     rows = np.arange(_BASE)
     pairs[rows, choices] = curve25519.base_multiply_each(known)
-    random = curve25519.pack([secrets.token_bytes(32) for _ in rows])
+    random = curve25519.pack([ours_alone.bytes(32).tobytes() for _ in rows])
     other = curve25519.hash_to_curve(*random, _LABEL + b"elligator/")
-    pairs[rows, 1 - choices] = curve25519.multiply_each(_scalars(_BASE), other)
-    ours = _scalars(1)
-    first = BaseTransfer(secrets.token_bytes(16), curve25519.base_multiply_each(ours), pairs)
+    pairs[rows, 1 - choices] = curve25519.multiply_each(_scalars(ours_alone, _BASE), other)
+    ours = _scalars(ours_alone, 1)
+    first = BaseTransfer(ours_alone.bytes(16).tobytes(), curve25519.base_multiply_each(ours), pairs)
     theirs = channel.swap(first)
     _check(np.concatenate([theirs.sender, theirs.pairs.reshape(-1, 32)]))
     # 2. Keys of both directions; a direction is named by the index of its base sender.
@@ -98,14 +102,15 @@ def exchange(channel: Channel, index: int) -> Seeds:
     picked = list(zip(range(_BASE), choices.tolist(), strict=True))
     one = _keys(nonces + bytes([1 - index]), picked, pairs[rows, choices], chosen)
     # 3. Our trees under our keys; theirs, as far as our choices open them.
-    leaves, sums = _grow()
+    leaves, sums = _grow(ours_alone)
     received = channel.swap(Trees((sums.reshape(_BASE, 2, 16) ^ both).reshape(PLACES, DEPTH, 2, 16))).sums
     opened = received.reshape(_BASE, 2, 16)[rows, choices] ^ one
     return Seeds(leaves, offset, _regrow(opened.reshape(PLACES, DEPTH, 16), offset))
 
 
-def _scalars(count: int) -> np.ndarray:
-    return np.frombuffer(b"".join(curve25519.random_scalar() for _ in range(count)), dtype=np.uint8).reshape(count, 32)
+def _scalars(stream: Prg, count: int) -> np.ndarray:
+    scalars = (curve25519.clamped(stream.bytes(32).tobytes()) for _ in range(count))
+    return np.frombuffer(b"".join(scalars), dtype=np.uint8).reshape(count, 32)
 
 
 def _check(points: np.ndarray) -> None:
@@ -132,9 +137,9 @@ def _children(seeds: np.ndarray) -> np.ndarray:
     return np.stack([Prg(seed.tobytes(), "ot/tree").bytes(32) for seed in seeds]).reshape(-1, 2, 16)
 
 
-def _grow() -> tuple[np.ndarray, np.ndarray]:
+def _grow(stream: Prg) -> tuple[np.ndarray, np.ndarray]:
     """Fresh trees: the leaves (32, 16, 16) and per level the XOR of the left and of the right seeds (32, 4, 2, 16)."""
-    level = np.frombuffer(secrets.token_bytes(PLACES * 16), dtype=np.uint8).reshape(PLACES, 1, 16)
+    level = stream.bytes(PLACES * 16).reshape(PLACES, 1, 16)
     sums = np.empty((PLACES, DEPTH, 2, 16), dtype=np.uint8)
     for depth in range(DEPTH):
         children = _children(level.reshape(-1, 16)).reshape(PLACES, -1, 2, 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 
 from mpc.linear import Linear
@@ -32,6 +33,24 @@ class Engine:
     def start(cls, channel: Channel, guard: Guard, index: int) -> Engine:
         """Make an engine; keys and base transfers are exchanged at first use."""
         return cls(channel, guard, Linear(channel, index), Ot(channel, index), index)
+
+    def seeded(self, root: bytes) -> Engine:
+        """An engine whose keys, transfers and randomness are made of this secret of ours: for steps that are repeated.
+
+        After `begin` with the same label, the same inputs of both sides give the same messages. A label must never
+        stand for other inputs of either side: masks would be used twice.
+        """
+        return replace(
+            self,
+            linear=Linear(self.channel, self.index, hashlib.sha256(root + b"/linear").digest()),
+            ot=Ot(self.channel, self.index, hashlib.sha256(root + b"/ot").digest()),
+            uploads=Uploads(),
+        )
+
+    def begin(self, label: bytes, number: int) -> None:
+        """Randomness of this label's own, both sides at the same time. number: under 2^20, another for each label."""
+        self.linear.begin(label)
+        self.ot.begin(label, number)
 
     def for_run(self, guard: Guard) -> Engine:
         """The same keys and transfers for another run over the same channel, under that run's guard."""

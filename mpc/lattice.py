@@ -12,6 +12,7 @@ Security Standard 2018, table 1, for 128 bits at N = 8192 with log2 q <= 218 and
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from dataclasses import dataclass
@@ -83,15 +84,28 @@ SETS = (NARROW, WIDE, TRAIN)
 
 
 class Secrets:
-    """All randomness of one side: streams from one root of the system, each for one purpose, never rewound."""
+    """All randomness of one side: streams from one root, each for one purpose, never rewound.
 
-    def __init__(self) -> None:
-        root = os.urandom(32)
-        self._seeds = Prg(root, "lattice/seeds")
+    root: the system's randomness if None. A given root and the labels of `begin` make every stream again: a caller
+    who gives one must see to it that what stood under a label before stands there again, byte for byte.
+    """
+
+    def __init__(self, root: bytes | None = None) -> None:
+        self._root = root or os.urandom(32)
         self._used: set[bytes] = set()
-        self.noise = Prg(root, "lattice/noise")
-        self.ternary = Prg(root, "lattice/ternary")
-        self.masks = Prg(root, "lattice/masks")
+        self.begin(b"")
+
+    def begin(self, label: bytes) -> None:
+        """Streams of this label's own from here on; those of keys (`of_key`) stay what they are."""
+        seed = hashlib.sha256(b"tallystick/v1/lattice/label/" + self._root + label).digest()
+        self._seeds = Prg(seed, "lattice/seeds")
+        self.noise = Prg(seed, "lattice/noise")
+        self.ternary = Prg(seed, "lattice/ternary")
+        self.masks = Prg(seed, "lattice/masks")
+
+    def of_key(self, name: str) -> Secrets:
+        """The randomness of one parameter set's key alone, whenever it is made."""
+        return Secrets(hashlib.sha256(b"tallystick/v1/lattice/key/" + self._root + name.encode()).digest())
 
     def seed(self) -> bytes:
         """A fresh public seed; InternalError if it ever served before."""
@@ -264,7 +278,8 @@ class Key:
         self.parameters = parameters
         self._secrets = secrets
         self._ring = parameters.basis
-        s = ternary(secrets.ternary, N)
+        self._own = secrets.of_key(parameters.name)
+        s = ternary(self._own.ternary, N)
         self._minus_s = self._ring.forward(self._ring.residues(-s))
         # coefficient 0 of c s is the sum of c_j s'_j with s'_0 = s_0, s'_j = -s_(N-j)
         self._row = np.concatenate([s[:1], -s[:0:-1]])
@@ -276,8 +291,17 @@ class Key:
 
         Returns its seed and its packed half, uint8 (body_bytes,).
         """
-        seed = self._secrets.seed()
-        body = self._ring.residues(noise(self._secrets.noise, N))
+        return self._encrypt(self._secrets, plain, constant)
+
+    def public(self) -> tuple[bytes, np.ndarray]:
+        """The public half: an encryption of zero, the same whenever it is asked for first; ask once."""
+        return self._encrypt(self._own, None, None)
+
+    def _encrypt(
+        self, secrets: Secrets, plain: np.ndarray | None, constant: np.ndarray | None
+    ) -> tuple[bytes, np.ndarray]:
+        seed = secrets.seed()
+        body = self._ring.residues(noise(secrets.noise, N))
         if plain is not None:
             self._ring.add(body, plain)
         body = self._ring.forward(body)

@@ -13,9 +13,9 @@ least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -28,10 +28,23 @@ from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Bytes, Cap, Int, Message
 
-__all__ = ["Linear", "Received", "Uploaded", "limb_count", "slot_set", "smallest_slot_prime"]
+__all__ = [
+    "Columns",
+    "Linear",
+    "Received",
+    "Uploaded",
+    "batch_of",
+    "limb_count",
+    "messages",
+    "slot_groups",
+    "slot_set",
+    "smallest_slot_prime",
+]
 
-BLOCKS = 32  # ciphertexts in one message
+BLOCKS = 32  # ciphertexts of a column in one message
+BATCH_BYTES = 20 << 20  # of ciphertexts that are answered together, in one message
 ANSWERS = 64  # answers in one message
+BATCH = BATCH_BYTES // (lattice.SEED_BYTES + TRAIN.body_bytes)  # of the smallest set
 WINDOW = 1024  # ciphertexts sent before the owner waits for a sign of life: bounds the receiver's queue
 
 
@@ -48,8 +61,8 @@ class PublicKey(Message, kind=0x0301):
 class Ciphertexts(Message, kind=0x0302):
     """Step 2, owner to multiplier: some seeded ciphertexts, in the order of the page."""
 
-    seeds: Annotated[np.ndarray, Array("u1", Cap(BLOCKS), lattice.SEED_BYTES)]
-    bodies: Annotated[np.ndarray, Array("u1", Cap(BLOCKS), Cap(WIDE.body_bytes))]
+    seeds: Annotated[np.ndarray, Array("u1", Cap(BATCH), lattice.SEED_BYTES)]
+    bodies: Annotated[np.ndarray, Array("u1", Cap(BATCH), Cap(WIDE.body_bytes))]
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,15 +75,24 @@ class Firsts(Message, kind=0x0303):
 
 @dataclass(frozen=True, repr=False)
 class Rows(Message, kind=0x0304):
-    """Step 4, multiplier to owner: one answer with the coefficients of up to 8192 rows."""
+    """Step 4, multiplier to owner: answers with the coefficients of up to 8192 rows each, one after the other."""
 
-    first: Annotated[np.ndarray, Array("u1", Cap(N), lattice.ANSWER_BYTES)]
-    second: Annotated[np.ndarray, Array("u1", N, lattice.ANSWER_BYTES)]
+    first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS * N), lattice.ANSWER_BYTES)]
+    second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, lattice.ANSWER_BYTES)]
 
 
 @dataclass(frozen=True, repr=False)
 class Ready(Message, kind=0x0305):
     """The multiplier has read a window of ciphertexts and wants the next."""
+
+
+class Columns(Protocol):
+    """Values by rows, in the last place: an array, or what computes the asked ones."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, key: Any, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -99,13 +121,18 @@ class Linear:
     by one thread.
     """
 
-    def __init__(self, channel: Channel, index: int) -> None:
+    def __init__(self, channel: Channel, index: int, root: bytes | None = None) -> None:
+        """root: where all randomness comes from, for a caller that repeats steps (`Engine.seeded`)."""
         self.channel = channel
         self.index = index
-        self._secrets = Secrets()
+        self._secrets = Secrets(root)
         self._keys: dict[str, Key] = {}
         self._theirs: dict[str, lattice.PublicKey] = {}
         self._answers = Budget()
+
+    def begin(self, label: bytes) -> None:
+        """Randomness of this label's own from here on; keys stay."""
+        self._secrets.begin(label)
 
     def begin_run(self) -> None:
         """Another run over the same connection: keys stay, the 40 bits of hiding are those of one run."""
@@ -132,7 +159,8 @@ class Linear:
     def receive(self, k: int, n: int) -> Received:
         """Take the owner's k encrypted columns of n values; PeerError when they are not well formed."""
         received = Received(k, n, NARROW)
-        self._receive(NARROW, k * received.blocks, lambda _, seed, body: received.append(seed, body))
+        for seed, body in self._receive(NARROW, k * received.blocks):
+            received.append(seed, body)
         return received
 
     def inner_owner(self, up: Uploaded, rows: int, bits: int) -> np.ndarray:
@@ -186,92 +214,102 @@ class Linear:
         """
         weights = np.ascontiguousarray(weights, dtype=np.uint64)
         constants = lattice.encode(WIDE, weights, WORD)
-        self._send(WIDE, (constants[:, i] for i in range(len(weights))), len(weights))
-        return self._collect(WIDE, n, WORD)
+        self._send(WIDE, (constants[:, i] for i in range(len(weights))), len(weights), batch_of(WIDE))
+        key, blocks = self._key(WIDE), [_rows_of(block, n) for block in range(blocks_of(n))]
+        shares = np.empty(n, dtype=np.uint64)
+        for rows, answer in zip(blocks, self._rows([rows.stop - rows.start for rows in blocks]), strict=True):
+            # 5. Decrypt every sent coefficient.
+            shares[rows] = key.all(*answer, WORD)
+        return shares
 
     def matvec_matrix(self, columns: np.ndarray, bits: int) -> np.ndarray:
         """Our shares of columns.T @ theirs modulo 2^64, uint64 (n,), for columns int64 (d, n), |x| < 2^(bits - 1)."""
         columns, n = _matrix(columns, np.int64)
         _check_width(columns, bits)
         self._answers.spend(WIDE, N * len(columns), bits, n)
-        ciphers: list[np.ndarray] = []
-        self._receive(WIDE, len(columns), lambda _, seed, body: ciphers.append(lattice.expanded(WIDE, seed, body)))
+        ciphers = [
+            lattice.expanded(WIDE, seed, body) for seed, body in self._receive(WIDE, len(columns), batch_of(WIDE))
+        ]
         ring, public = WIDE.basis, self._theirs[WIDE.name]
         shares = np.empty(n, dtype=np.uint64)
+        answers: list[tuple[np.ndarray, np.ndarray]] = []
         for block in range(blocks_of(n)):
             totals = np.zeros((2, len(ring), N), dtype=np.uint64)
             for column, cipher in zip(columns, ciphers, strict=True):
                 # 3. Multiply: an encrypted constant times sum x_i X^i holds row i in coefficient i.
                 factor = ring.forward(ring.residues(padded(column, block)))
                 ring.multiply_add(totals, cipher, factor)
-            here = slice(block * N, min(n, block * N + N))
+            here = _rows_of(block, n)
             first, second, shares[here] = public.answer_all(self._secrets, totals, here.stop - here.start, WORD)
-            self.channel.send(Rows(first, second))
+            answers.append((first, second))
+            if len(answers) == ANSWERS:
+                self._send_rows(answers)
+                answers = []
+        self._send_rows(answers)
         return shares
 
     # --- products in slots, modulo a small prime ----------------------------------------------------------------
 
-    def slots_owner(self, values: np.ndarray, t: int, outputs: int) -> np.ndarray:
+    def slots_owner(self, values: Columns, t: int, outputs: int) -> np.ndarray:
         """Our shares modulo t of sum_h factors[o, h] * values[h], uint64 (outputs, n); values uint64 (h, n) below t.
 
         t: a prime below 2^50 that is 1 modulo 16384 (`smallest_slot_prime`). The multiplier learns h, n, t, outputs.
+        values: an array, or what gives `values[:, rows]` of one where it is asked for (many rows need not be held).
         One round. Sent: 122,896 bytes for each h and block of 8192 rows (15 a value; 204,816 for t over 2^26);
         received: 81,920 a block and 10 a row for each output (`predict_slots`).
         """
         parameters = slot_set(t)
-        values, n = _matrix(values, np.uint64)
-        _check_slots(values, t)
-        small, height = basis((t,)), len(values)
+        height, n = values.shape
+        small, key = basis((t,)), self._key(parameters)
         shares = np.empty((outputs, n), dtype=np.uint64)
-        ahead = WINDOW // height  # blocks sent before the first answer is awaited; 0 leaves the pacing to Ready
-        for block in range(blocks_of(n) + ahead):
-            if block < blocks_of(n):
-                polynomials = (small.inverse(padded(row, block)[None, :])[0] for row in values)
-                self._send(parameters, (lattice.encode(parameters, f, t) for f in polynomials), height)
-            if 0 <= block - ahead < blocks_of(n):
-                here = slice((block - ahead) * N, min(n, (block - ahead + 1) * N))
-                shares[:, here] = self._collect_slots(parameters, t, outputs)[:, : here.stop - here.start]
+
+        def polynomials(blocks: range) -> Iterator[np.ndarray]:
+            for block in blocks:
+                for row in _slot_rows(values[:, _rows_of(block, n)], (height,), t):
+                    yield lattice.encode(parameters, small.inverse(padded(row, 0)[None, :])[0], t)
+
+        def collect(blocks: range) -> None:
+            answers = self._rows([N] * (len(blocks) * outputs))
+            for block in blocks:
+                rows = _rows_of(block, n)
+                for output in range(outputs):
+                    found = small.forward(key.all(*next(answers), t)[None, :])[0]
+                    shares[output, rows] = found[: rows.stop - rows.start]
+
+        groups = slot_groups(height, n)
+        for group, before in zip([*groups, range(0)], [range(0), *groups], strict=True):
+            self._send(parameters, polynomials(group), len(group) * height, batch_of(parameters))
+            collect(before)
         return shares
 
-    def slots_multiplier(self, factors: np.ndarray, t: int) -> np.ndarray:
-        """Our shares modulo t of the same sums, uint64 (outputs, n), for factors uint64 (outputs, h, n) below t."""
+    def slots_multiplier(self, factors: Columns, t: int) -> np.ndarray:
+        """Our shares modulo t of the same sums, uint64 (outputs, n), for factors (outputs, h, n), as `values` above."""
         parameters = slot_set(t)
-        if factors.ndim != 3 or factors.dtype != np.uint64 or not factors.shape[1]:
-            raise InternalError(f"slot factors of {factors.dtype}, shape {factors.shape}")
-        _check_slots(factors, t)
         outputs, height, n = factors.shape
         self._answers.spend(parameters, N * height, math.log2(t), outputs * n, t)
         ring, small = parameters.basis, basis((t,))
         shares = np.empty((outputs, n), dtype=np.uint64)
-        for block in range(blocks_of(n)):
-            totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
-
-            def take(row: int, seed: bytes, body: np.ndarray, block: int = block, totals: np.ndarray = totals) -> None:
-                cipher = lattice.expanded(parameters, seed, body)
+        for group in slot_groups(height, n):
+            ciphers = self._receive(parameters, len(group) * height, batch_of(parameters))
+            answers: list[tuple[np.ndarray, np.ndarray]] = []
+            for block in group:
+                rows = _rows_of(block, n)
+                ours = _slot_rows(factors[:, :, rows], (outputs, height), t)
+                totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
+                for row in range(height):
+                    cipher = lattice.expanded(parameters, *next(ciphers))
+                    for output in range(outputs):
+                        # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
+                        polynomial = small.inverse(padded(ours[output, row], 0)[None, :])[0].view(np.int64)
+                        centred = polynomial - (polynomial > t // 2) * np.int64(t)
+                        ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
+                # 4. A slot depends on every coefficient, so all of them are sent, masked, in a short block, too.
                 for output in range(outputs):
-                    # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
-                    polynomial = small.inverse(padded(factors[output, row], block)[None, :])[0].view(np.int64)
-                    centred = polynomial - (polynomial > t // 2) * np.int64(t)
-                    ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
-
-            self._receive(parameters, height, take)
-            shares[:, block * N : block * N + N] = self._answer_slots(parameters, totals, n - block * N, t)
+                    first, second, share = self._theirs[parameters.name].answer_all(self._secrets, totals[output], N, t)
+                    shares[output, rows] = small.forward(share[None, :])[0, : rows.stop - rows.start]
+                    answers.append((first, second))
+            self._send_rows(answers)
         return shares
-
-    def _answer_slots(self, parameters: Parameters, totals: np.ndarray, left: int, t: int) -> np.ndarray:
-        # 4. A slot depends on every coefficient, so all of them are sent, masked, also in a last short block.
-        small = basis((t,))
-        shares = []
-        for total in totals:
-            first, second, share = self._theirs[parameters.name].answer_all(self._secrets, total, N, t)
-            self.channel.send(Rows(first, second))
-            shares.append(small.forward(share[None, :])[0, :left])
-        return np.stack(shares)
-
-    def _collect_slots(self, parameters: Parameters, t: int, outputs: int) -> np.ndarray:
-        small, key = basis((t,)), self._key(parameters)
-        answers = (self._rows(N) for _ in range(outputs))
-        return np.stack([small.forward(key.all(a.first, a.second, t)[None, :])[0] for a in answers])
 
     # --- steps that the forms share -----------------------------------------------------------------------------
 
@@ -279,54 +317,55 @@ class Linear:
         if parameters.name not in self._keys:
             # 1. Make a key for this set; its public half is one more seeded encryption of zero.
             self._keys[parameters.name] = key = Key(parameters, self._secrets)
-            seed, body = key.encrypt(None)
+            seed, body = key.public()
             self.channel.send(PublicKey(SETS.index(parameters), seed, body))
         return self._keys[parameters.name]
 
-    def _send(self, parameters: Parameters, plain: Iterator[np.ndarray], count: int) -> None:
-        """2. Encrypt and send `count` encoded polynomials (primes, N) or constants (primes,), a few in a message."""
+    def _send(self, parameters: Parameters, plain: Iterator[np.ndarray], count: int, batch: int = BLOCKS) -> None:
+        """2. Encrypt and send `count` encoded polynomials (primes, N) or constants (primes,), `batch` in a message."""
         key = self._key(parameters)
-        for start in range(0, count, BLOCKS):
-            if start and start % WINDOW == 0:
+        for start, pause in messages(count, batch):
+            if pause:
                 self.channel.recv(Ready)
             made = []
-            for _ in range(min(BLOCKS, count - start)):
+            for _ in range(min(batch, count - start)):
                 encoded = next(plain)
                 made.append(key.encrypt(encoded) if encoded.ndim == 2 else key.encrypt(None, encoded))
             seeds = np.frombuffer(b"".join(seed for seed, _ in made), dtype=np.uint8)
             self.channel.send(Ciphertexts(seeds.reshape(-1, lattice.SEED_BYTES), np.stack([body for _, body in made])))
 
-    def _receive(self, parameters: Parameters, count: int, take: Callable[[int, bytes, np.ndarray], None]) -> None:
+    def _receive(self, parameters: Parameters, count: int, batch: int = BLOCKS) -> Iterator[tuple[bytes, np.ndarray]]:
+        """Seed and body of each of `count` ciphertexts, as they come."""
         if parameters.name not in self._theirs:
             message = self.channel.recv(PublicKey)
             if message.number != SETS.index(parameters) or len(message.body) != parameters.body_bytes:
                 raise PeerError(f"a public key of another parameter set came, {parameters.name} was due")
             self._theirs[parameters.name] = lattice.PublicKey(parameters, message.seed, message.body)
-        for start in range(0, count, BLOCKS):
-            if start and start % WINDOW == 0:
+        for start, pause in messages(count, batch):
+            if pause:
                 self.channel.send(Ready())
-            expected = min(BLOCKS, count - start)
-            message_2 = self.channel.recv(Ciphertexts)
-            if len(message_2.seeds) != expected or message_2.bodies.shape != (expected, parameters.body_bytes):
-                raise PeerError(f"{len(message_2.seeds)} ciphertexts came where {expected} were due")
-            for i in range(expected):
-                take(start + i, message_2.seeds[i].tobytes(), message_2.bodies[i])
+            expected = min(batch, count - start)
+            some = self.channel.recv(Ciphertexts)
+            if len(some.seeds) != expected or some.bodies.shape != (expected, parameters.body_bytes):
+                raise PeerError(f"{len(some.seeds)} ciphertexts came where {expected} were due")
+            for seed, body in zip(some.seeds, some.bodies, strict=True):
+                yield seed.tobytes(), body
 
-    def _rows(self, expected: int) -> Rows:
-        answer = self.channel.recv(Rows)
-        if len(answer.first) != expected:
-            raise PeerError(f"an answer of {len(answer.first)} rows came where {expected} were due")
-        return answer
+    def _send_rows(self, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        for start in range(0, len(answers), ANSWERS):
+            some = answers[start : start + ANSWERS]
+            self.channel.send(Rows(np.concatenate([first for first, _ in some]), np.stack([s for _, s in some])))
 
-    def _collect(self, parameters: Parameters, n: int, t: int) -> np.ndarray:
-        key = self._key(parameters)
-        shares = np.empty(n, dtype=np.uint64)
-        for start in range(0, n, N):
-            count = min(N, n - start)
-            answer = self._rows(count)
-            # 5. Decrypt every sent coefficient.
-            shares[start : start + count] = key.all(answer.first, answer.second, t)
-        return shares
+    def _rows(self, sizes: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Answers of so many coefficients each, in order, as they come."""
+        for start in range(0, len(sizes), ANSWERS):
+            due = sizes[start : start + ANSWERS]
+            answer = self.channel.recv(Rows)
+            if len(answer.first) != sum(due) or len(answer.second) != len(due):
+                raise PeerError(f"answers of {len(answer.first)} rows came where {sum(due)} were due")
+            ends = np.cumsum(due)
+            for size, end, second in zip(due, ends, answer.second, strict=True):
+                yield answer.first[end - size : end], second
 
 
 class _Outbox:
@@ -373,9 +412,38 @@ def slot_set(t: int) -> Parameters:
     return TRAIN if t < 1 << 26 else WIDE
 
 
-def _check_slots(values: np.ndarray, t: int) -> None:
-    if values.size and int(values.max()) >= t:
+def batch_of(parameters: Parameters) -> int:
+    """Ciphertexts in one message where nobody can begin before all have come."""
+    return BATCH_BYTES // (lattice.SEED_BYTES + parameters.body_bytes)
+
+
+def slot_groups(height: int, n: int) -> list[range]:
+    """Blocks of slot products that are answered together: two groups make at most a window of ciphertexts."""
+    blocks, step = blocks_of(n), max(1, WINDOW // (2 * height))
+    return [range(start, min(blocks, start + step)) for start in range(0, blocks, step)]
+
+
+def messages(count: int, batch: int) -> Iterator[tuple[int, bool]]:
+    """The first ciphertext of each message, and whether the owner waits before it: a window is on its way unread."""
+    sent = 0
+    for start in range(0, count, batch):
+        pause = start - sent >= WINDOW
+        if pause:
+            sent = start
+        yield start, pause
+
+
+def _rows_of(block: int, n: int) -> slice:
+    return slice(block * N, min(n, block * N + N))
+
+
+def _slot_rows(values: np.ndarray, shape: tuple[int, ...], t: int) -> np.ndarray:
+    """Values of one block's rows, checked: uint64 below the plaintext modulus."""
+    if values.dtype != np.uint64 or values.shape[:-1] != shape or not values.size:
+        raise InternalError(f"slot values of {values.dtype}, shape {values.shape}")
+    if int(values.max()) >= t:
         raise InternalError("a slot value is not below the plaintext modulus")
+    return values
 
 
 def _check_width(values: np.ndarray, bits: int) -> None:

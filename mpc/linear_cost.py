@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kernels.ntt import N
 from mpc.lattice import ANSWER_BYTES, NARROW, SEED_BYTES, WIDE, Parameters
-from mpc.linear import ANSWERS, BLOCKS, WINDOW, limb_count, slot_set
+from mpc.linear import ANSWERS, BLOCKS, batch_of, limb_count, messages, slot_groups, slot_set
 
 __all__ = ["Cost", "key_bytes", "predict_inner", "predict_matvec", "predict_slots", "predict_upload"]
 
@@ -32,15 +32,17 @@ def _pieces(count: int, most: int) -> Iterable[int]:
     return (min(most, count - start) for start in range(0, count, most))
 
 
-def _upload(parameters: Parameters, count: int) -> Cost:
+def _upload(parameters: Parameters, count: int, batch: int = BLOCKS) -> Cost:
     body = SEED_BYTES + parameters.body_bytes
-    sent = sum(_HEADER + 3 * _DIMENSION + piece * body for piece in _pieces(count, BLOCKS))
-    waits = max(0, count - 1) // WINDOW
+    sent = sum(_HEADER + 3 * _DIMENSION + piece * body for piece in _pieces(count, batch))
+    waits = sum(pause for _, pause in messages(count, batch))
     return Cost(sent, waits * _HEADER, waits)
 
 
-def _rows(rows: Iterable[int]) -> int:
-    return sum(_HEADER + _DIMENSION + (n + N) * ANSWER_BYTES for n in rows)
+def _rows(answers: int, coefficients: int) -> int:
+    """So many answers with so many coefficients together."""
+    frames = -(-answers // ANSWERS)
+    return frames * (_HEADER + 2 * _DIMENSION) + (coefficients + answers * N) * ANSWER_BYTES
 
 
 def key_bytes(parameters: Parameters) -> int:
@@ -63,14 +65,18 @@ def predict_inner(columns: int, others: int, bits: int) -> Cost:
 
 def predict_matvec(weights: int, rows: int) -> Cost:
     """`matvec_vector` and `matvec_matrix` together: 204,816 bytes a weight up; 81,920 a block and 10 a row back."""
-    up = _upload(WIDE, weights)
-    return Cost(up.owner, up.multiplier + _rows(_pieces(rows, N)), up.rounds + 1)
+    up = _upload(WIDE, weights, batch_of(WIDE))
+    return Cost(up.owner, up.multiplier + _rows(-(-rows // N), rows), up.rounds + 1)
 
 
 def predict_slots(height: int, rows: int, t: int, outputs: int) -> Cost:
     """`slots_owner` and `slots_multiplier` together: 15 bytes a value up (t under 2^26), 20 a row and output back."""
-    blocks = -(-rows // N)
-    up = _upload(slot_set(t), height)
-    ahead = WINDOW // height
-    back = up.multiplier * blocks + _rows([N] * (blocks * outputs))
-    return Cost(up.owner * blocks, back, up.rounds * blocks + max(1, blocks - ahead))
+    parameters = slot_set(t)
+    owner = multiplier = rounds = 0
+    groups = slot_groups(height, rows)
+    for group in groups:
+        up = _upload(parameters, len(group) * height, batch_of(parameters))
+        answers = len(group) * outputs
+        owner, multiplier = owner + up.owner, multiplier + up.multiplier + _rows(answers, answers * N)
+        rounds += up.rounds
+    return Cost(owner, multiplier, rounds + max(1, len(groups) - 1))

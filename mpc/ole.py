@@ -25,10 +25,11 @@ class Direction:
     seeds: uint8 (32, 16, 16), or (32, 15, 16) where stream 0 is the unknown one.
     """
 
-    def __init__(self, seeds: np.ndarray, offset: np.ndarray) -> None:
+    def __init__(self, seeds: np.ndarray, offset: np.ndarray, first: int = 0) -> None:
+        """first: the tweak to begin with."""
         self.offset = offset
         self._streams = [[Prg(seed.tobytes(), "ot/stream") for seed in place] for place in seeds]
-        self._next = 0
+        self._next = first
         self._spare: dict[bool, tuple[np.ndarray, np.ndarray]] = {}  # expanded and not yet used; by 1-of-16 or not
         self.mask = ((offset[:, None] >> np.arange(4, dtype=np.uint8)) & 1).reshape(-1)  # bit b of place c: 4 c + b
         self.rows16 = np.stack([_row(offset, m) for m in range(LEAVES)])

@@ -20,6 +20,7 @@ section 5.4.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -28,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.blockhash import hash_blocks, transpose_bits
-from mpc.base_ot import LEAVES, PLACES, exchange
+from mpc.base_ot import LEAVES, PLACES, Seeds, exchange
 from mpc.ole import Direction, keys_of, times
 from party.channel import Channel
 from party.errors import InternalError, PeerError
@@ -71,18 +72,34 @@ class Ot:
     symmetric methods meet themselves. `index` is 0 at one side, 1 at the other.
     """
 
-    def __init__(self, channel: Channel, index: int) -> None:
+    def __init__(self, channel: Channel, index: int, root: bytes | None = None) -> None:
+        """root: where all randomness comes from, for a caller that repeats steps (`Engine.seeded`)."""
         self.channel = channel
         self.index = index
+        self._root = root
+        self._seeds: Seeds | None = None
         self._chooser: Direction | None = None
         self._offerer: Direction | None = None
 
     def prepare(self) -> None:
         """Run the base transfers now; nothing if they have run. Rounds: 2. Bytes sent: about 12.4 kB."""
-        if self._chooser is None:
-            seeds = exchange(self.channel, self.index)
-            self._chooser = Direction(seeds.chooser, np.zeros(PLACES, dtype=np.uint8))
-            self._offerer = Direction(seeds.offerer[:, 1:], seeds.offset)
+        if self._seeds is None:
+            self._seeds = exchange(self.channel, self.index, self._root)
+            self._start(self._seeds.chooser, self._seeds.offerer, 0)
+
+    def begin(self, label: bytes, number: int) -> None:
+        """Streams of this label's own from here on, at both sides; `number`, under 2^20, keeps the tweaks apart.
+
+        Each stream's seed is hashed with the label; the offset stays.
+        """
+        self.prepare()
+        if self._seeds is not None:
+            self._start(_under(self._seeds.chooser, label), _under(self._seeds.offerer, label), number << 40)
+
+    def _start(self, chooser: np.ndarray, offerer: np.ndarray, first: int) -> None:
+        if self._seeds is not None:
+            self._chooser = Direction(chooser, np.zeros(PLACES, dtype=np.uint8), first)
+            self._offerer = Direction(offerer[:, 1:], self._seeds.offset, first)
 
     # --- random keys: what the rest is made of ------------------------------------------------------------------
 
@@ -235,6 +252,17 @@ class Ot:
         reply = self._recv_words(keys.size).reshape(keys.shape)
         reply *= bits[:, None].astype(np.uint64)
         keys += reply
+
+
+def _under(seeds: np.ndarray, label: bytes) -> np.ndarray:
+    """Each seed hashed with the label: uint8 of the same shape (32, 16, 16)."""
+    prefix = hashlib.sha256(b"tallystick/v1/ot/label/" + label)
+    found = bytearray()
+    for seed in seeds.reshape(-1, 16):
+        each = prefix.copy()
+        each.update(seed.tobytes())
+        found += each.digest()[:16]
+    return np.frombuffer(bytes(found), dtype=np.uint8).reshape(seeds.shape)
 
 
 def _chunks(n: int) -> Iterator[slice]:

@@ -26,7 +26,7 @@ __all__ = [
     "WORKERS_PENDING",
 ]
 
-FRAME_BYTES = 16 << 20  # largest body of one frame
+FRAME_BYTES = 24 << 20  # largest body of one frame
 OUTBOX_BYTES = 64 << 20  # queued for sending before `send` waits
 INBOX_SOFT_BYTES = 64 << 20  # received and not yet read: beyond it we stop reading, unless we wait in `send` ourselves
 INBOX_BYTES = 512 << 20  # the same while we wait in `send`: a peer that floods beyond it is cut off

@@ -153,7 +153,6 @@ def test_worst_case_noise_does_not_move_a_share(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("blocks_in_window", [linear.WINDOW, 32])
 def test_bytes_and_rounds_are_the_declared_ones(monkeypatch: pytest.MonkeyPatch, blocks_in_window: int) -> None:
     monkeypatch.setattr(linear, "WINDOW", blocks_in_window)
-    monkeypatch.setattr("mpc.linear_cost.WINDOW", blocks_in_window)
     a, b, run = _pair()
     rng = np.random.default_rng(11)
     n = 2 * N + 100
@@ -287,8 +286,9 @@ def test_answers_of_a_wrong_size_are_refused() -> None:
     two = np.zeros((2, 1, 10), np.uint8)
     for answer, ask in (
         (Firsts(two, np.stack([wide, wide])), lambda e: e.inner_owner(e.upload(_ONE), 1, 22)),
-        (Rows(np.zeros((9, 10), np.uint8), wide), lambda e: e.matvec_vector(_ONE[0], 10)),
-        (Rows(np.zeros((10, 10), np.uint8), wide), lambda e: e.slots_owner(_ONE, SLOT, 1)),
+        (Rows(np.zeros((9, 10), np.uint8), wide[None]), lambda e: e.matvec_vector(_ONE[0], 10)),
+        (Rows(np.zeros((10, 10), np.uint8), np.stack([wide, wide])), lambda e: e.matvec_vector(_ONE[0], 10)),
+        (Rows(np.zeros((10, 10), np.uint8), wide[None]), lambda e: e.slots_owner(_ONE, SLOT, 1)),
         (Ready(), lambda e: e.matvec_vector(_ONE[0], 10)),
     ):
         ours, theirs = channels()
