@@ -18,7 +18,6 @@ Source: Rathee et al., "CrypTFlow2", CCS 2020, section 3; Garay, Schoenmakers, V
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -26,7 +25,6 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from kernels.prg import Prg
 from mpc.convert import select, to_arithmetic
 from mpc.engine import Engine
 from party.errors import InternalError, PeerError
@@ -190,15 +188,14 @@ def _leaves(engine: Engine, digits: Bits) -> tuple[Bits, Bits, _Triples]:
     """Steps 2 and 3: shares of [x < y] and [x = y] a digit, (d, n) each, and the triples of the tree's inner nodes."""
     count = (len(digits) - 1) * digits.shape[1]
     flat = digits.reshape(-1)
-    noise = Prg(secrets.token_bytes(32), "compare/shares")
     share: Bits
-    a: Bits = noise.bytes(count) & np.uint8(1)
     ot = engine.ot
+    a: Bits = ot.private.bytes(count) & np.uint8(1)
     chosen = _low(ot.choose(a), 3)
     if engine.index == _OFFERER:
         triples = _triples(a, chosen, ot.offer(count))
         keys = ot.offer16(flat.size)
-        share = noise.bytes(flat.size) & np.uint8(3)
+        share = ot.private.bytes(flat.size) & np.uint8(3)
         for start in range(0, flat.size, _LEAVES):
             part = slice(start, start + _LEAVES)
             reply = np.zeros(len(flat[part]), dtype=np.uint32)

@@ -21,6 +21,7 @@ section 5.4.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.blockhash import hash_blocks, transpose_bits
+from kernels.prg import Prg
 from mpc.base_ot import LEAVES, PLACES, Seeds, exchange
 from mpc.ole import Direction, keys_of, times
 from party.channel import Channel
@@ -76,7 +78,8 @@ class Ot:
         """root: where all randomness comes from, for a caller that repeats steps (`Engine.seeded`)."""
         self.channel = channel
         self.index = index
-        self._root = root
+        self._root = root or os.urandom(32)
+        self.private = Prg(self._root, "ot/private")  # random bits of ours for the protocols built on this
         self._seeds: Seeds | None = None
         self._chooser: Direction | None = None
         self._offerer: Direction | None = None
@@ -93,6 +96,7 @@ class Ot:
         Each stream's seed is hashed with the label; the offset stays.
         """
         self.prepare()
+        self.private = Prg(self._root + label, "ot/private")
         if self._seeds is not None:
             self._start(_under(self._seeds.chooser, label), _under(self._seeds.offerer, label), number << 40)
 

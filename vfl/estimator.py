@@ -18,12 +18,13 @@ from party.guard import Guard
 from party.message import Int, Message
 from party.request import Opening
 from vfl import prepare, spec
+from vfl.checks import CHECK_BITS
 from vfl.model import ModelHalf
-from vfl.passes import CHECK_BITS
 from vfl.score import open_logits, sigmoid
 from vfl.secure import Secure
+from vfl.sides import Settings
 from vfl.state import MemoryCheckpoints
-from vfl.train import Settings, fit_weights
+from vfl.train import fit_weights
 
 __all__ = ["SplitLogisticRegression"]
 
@@ -102,7 +103,10 @@ class SplitLogisticRegression:
         theirs = self._agree(len(X), len(columns), label is not None)
         settings = Settings(self.l2, self.tol, self.max_passes, spec.first_period(self.winsorise))
         half = fit_weights(
-            Secure(self.engine_, prepare.MATRIX_BITS), (ready.values, label, theirs), settings, MemoryCheckpoints()
+            Secure(self.engine_, prepare.MATRIX_BITS),
+            (ready.values, prepare.Known(label), theirs),
+            settings,
+            MemoryCheckpoints(),
         )
         intercept, weights = (None, half.weights) if label is None else (float(half.weights[0]), half.weights[1:])
         self.model_ = ModelHalf(

@@ -12,19 +12,28 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kernels.prg import Prg
 from party.errors import DataError
 
+if TYPE_CHECKING:
+    from vfl.spec import TrainSpec
+
 __all__ = [
     "LEAST_FEATURES",
     "MATRIX_BITS",
+    "MOST_WEIGHT",
+    "Known",
     "Prepared",
     "Whitened",
     "check_columns",
     "check_label",
+    "check_weights",
+    "held_out",
+    "known",
     "labels",
     "prepare",
     "split",
@@ -36,6 +45,9 @@ Columns = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 MATRIX_BITS = 20  # signed width of a whitened, scaled matrix entry: |entry| < 2^19
 LEAST_FEATURES = 3
+MOST_WEIGHT = 20  # weights of rows lie between 2^-20 and 2^20
+MOST_OFFSET = 50.0
+_MOST_SPREAD = 8
 _RANK = 1e-9  # eigenvalues below this part of the largest are directions without data
 
 
@@ -47,6 +59,27 @@ class Prepared:
     means: np.ndarray  # float64, shape (d,)
     sds: np.ndarray  # float64, shape (d,); 0 for a column that is constant on the training rows
     values: np.ndarray  # float64, shape (n, d), all aligned rows in the common order
+
+
+@dataclass(frozen=True, repr=False)
+class Known:
+    """What one side knows of the rows beside its columns, float64 (n,) each or None.
+
+    label: 0/1, at the label holder. weights: of rows in the loss, at the label holder. offset: added to the logit.
+    held: how many of the rows, the last, are held out: they are in no gradient, their loss ends the training.
+    """
+
+    label: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    held: int = 0
+
+    def part(self, rows: np.ndarray | slice, held: int) -> Known:
+        """The same of some rows."""
+        label, weights, offset = (
+            None if values is None else values[rows] for values in (self.label, self.weights, self.offset)
+        )
+        return Known(label, weights, offset, held)
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,12 +106,21 @@ def split(rows: int, test_fraction: float, salt: bytes) -> np.ndarray:
     Exactly round(rows * test_fraction) rows, those whose keyed hash of their place in the common order is smallest.
     salt: at least 16 bytes that both sides derive from the agreement and the alignment's digest; it need not be secret.
     """
-    count = int(rows * test_fraction + 0.5)
-    seed = hashlib.sha256(b"tallystick/v1/train/split/" + salt).digest()
-    order = np.argsort(Prg(seed, "split").words(rows), kind="stable")
-    test = np.zeros(rows, dtype=bool)
-    test[order[:count]] = True
-    return test
+    return _smallest(np.ones(rows, dtype=bool), test_fraction, b"split", salt)
+
+
+def held_out(test: np.ndarray, fraction: float, salt: bytes) -> np.ndarray:
+    """Which training rows end the training instead of being in it: bool, shape (rows,), chosen likewise."""
+    return _smallest(~test, fraction, b"held out", salt)
+
+
+def _smallest(among: np.ndarray, fraction: float, purpose: bytes, salt: bytes) -> np.ndarray:
+    count = int(int(among.sum()) * fraction + 0.5)
+    seed = hashlib.sha256(b"tallystick/v1/train/" + purpose + b"/" + salt).digest()
+    order = np.argsort(Prg(seed, purpose.decode()).words(len(among)), kind="stable")
+    chosen = np.zeros(len(among), dtype=bool)
+    chosen[order[among[order]][:count]] = True
+    return chosen
 
 
 def prepare(columns: Columns, test: np.ndarray, winsorise: float | None) -> Prepared:
@@ -149,18 +191,81 @@ def check_label(label: np.ndarray, min_rows: int) -> None:
         )
 
 
-def whiten(values: np.ndarray, l2: float, *, intercept: bool) -> Whitened:
-    """Whiten standardised training rows, shape (n, d); with intercept a column of ones is put before them.
+def known(
+    spec: TrainSpec, us: str, columns: Columns, label: np.ndarray | None, split_: tuple[np.ndarray, np.ndarray]
+) -> Known:
+    """What we know of all aligned rows by this job. Raises DataError for unfit weights and offsets."""
+    training = ~split_[0] & ~split_[1]
+    offset = None
+    if us in spec.offset:
+        name = spec.offset[us]
+        offset, valid = _numbers(name, *columns[name])
+        if not bool(valid.all()):
+            raise DataError(f"offset {name} is NULL in an aligned row", hint="fill it, or filter these rows out")
+        if float(np.abs(offset).max(initial=0.0)) > MOST_OFFSET:
+            raise DataError(f"offset {name} is over {MOST_OFFSET:g} in size; it is added to the logit")
+    if label is None or (spec.weights is None and spec.class_weight is None):
+        return Known(label, None, offset)
+    weights = np.ones(len(label))
+    if spec.weights is not None:
+        weights, valid = _numbers(spec.weights, *columns[spec.weights])
+        if not bool(valid.all()) or float(weights.min(initial=0.0)) < 0.0:
+            raise DataError(f"weight {spec.weights} is NULL or negative in an aligned row")
+    if spec.class_weight is not None:
+        weights = weights * _class_weights(spec.class_weight, label, training)[label]
+    return Known(label, weights, offset)
 
-    a = ceil(log2(n/4)/2), so that a step of 1 is about 2^-2a of the whitened gradient: a shift.
+
+def check_weights(known: Known, min_rows: int) -> None:
+    """Refuse weights of rows under which the model would speak of a few: our own protection. Raises DataError.
+
+    In each class the effective number of rows, (sum w)^2 / sum w^2, is at least min_rows.
     """
-    rows = len(values)
-    matrix = np.hstack([np.ones((rows, 1)), values]) if intercept else values
+    if known.weights is None or known.label is None:
+        return
+    for value in (0, 1):
+        some = known.weights[known.label == value]
+        total, squares = float(some.sum()), float((some**2).sum())
+        if squares == 0.0 or total**2 / squares < max(1, min_rows):
+            raise DataError(
+                "the weights of rows rest on fewer rows of one class than min_rows: the model would speak of single"
+                " rows",
+                hint="use milder weights",
+            )
+    mean, most = float(known.weights.mean()), float(known.weights.max())
+    if not 2.0**-MOST_WEIGHT < mean <= most < 2.0**MOST_WEIGHT or most > 2.0**_MOST_SPREAD * mean:
+        raise DataError(
+            f"weights of rows have a mean of {mean:g} and go up to {most:g}: more than fixed point holds",
+            hint=f"scale them; none may be over {2**_MOST_SPREAD} times the mean",
+        )
+
+
+def _class_weights(wanted: str | tuple[float, float], label: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Weights of class 0 and 1; balanced: rows / (2 rows of the class), over the training rows."""
+    if not isinstance(wanted, str):
+        return np.array(wanted)
+    ones = float(label[training].sum())
+    total = float(training.sum())
+    return total / (2.0 * np.array([max(total - ones, 1.0), max(ones, 1.0)]))
+
+
+def whiten(values: np.ndarray, l2: float, *, intercept: bool, known: Known | None = None, mean: int = 0) -> Whitened:
+    """Whiten standardised rows, shape (n, d), by those that are not held out; with intercept a column of ones is put
+    before them.
+
+    a = ceil(log2(n/4)/2), so that a step of 1 is about 2^-2a of the whitened gradient: a shift. mean: rows weigh 2^mean
+    on average; who knows their weights uses these.
+    """
+    known = known or Known()
+    rows = len(values) - known.held
+    matrix = np.hstack([np.ones((len(values), 1)), values]) if intercept else values
     ridge = np.full(matrix.shape[1], float(l2))
     if intercept:
         ridge[0] = 0.0
-    exponent = max(0, math.ceil(math.log2(rows / 4) / 2))
-    size, axes = np.linalg.eigh(matrix.T @ matrix / 4 + np.diag(ridge))
+    exponent = max(0, math.ceil((math.log2(rows / 4) + mean) / 2))
+    seen = matrix[:rows]
+    weighed = seen * 2.0**mean if known.weights is None else seen * known.weights[:rows, None]
+    size, axes = np.linalg.eigh(weighed.T @ seen / 4 + np.diag(ridge))
     held = size > _RANK * size.max(initial=0.0)
     roots = np.where(held, 2.0**exponent / np.sqrt(np.where(held, size, 1.0)), 0.0)
     transform = (axes * roots) @ axes.T

@@ -16,6 +16,9 @@ from vfl import series
 __all__ = [
     "AHEAD_BITS",
     "LEAST_ROWS",
+    "WARM_PASSES",
+    "WARM_ROWS",
+    "WARM_SHIFT",
     "WEIGHT_BITS",
     "Scales",
     "checks",
@@ -31,6 +34,9 @@ __all__ = [
 WEIGHT_BITS = 20  # fraction bits of a weight
 AHEAD_BITS = WEIGHT_BITS + 8  # of a weight after momentum, whose factor is b/256
 LEAST_ROWS = 40
+WARM_ROWS = 100_000  # from so many rows the first passes see a part of them
+WARM_PASSES = 10
+WARM_SHIFT = 2  # a quarter of the rows
 SMALL = 1000  # fewer rows are trained longer and more finely
 _RING = 1 << 14  # slots need t = 1 mod 2N, N = 8192
 _ROOM = 61  # exact truncation wants |value| < 2^62
@@ -44,6 +50,8 @@ class Scales:
     matrix: int  # fx
     slots: int  # fs
     exponent: int  # a, of the whitening
+    mean: int = 0  # the rows' mean weight is about 2^mean
+    most: int = 0  # and none is over 2^most
 
     @property
     def penalty(self) -> int:
@@ -61,27 +69,45 @@ class Scales:
         return 2 * self.slots
 
     @property
+    def data(self) -> int:
+        """Of X'r, whose rows are weighed by at most 1 instead of 2^most."""
+        return self.matrix + self.residual - self.most
+
+    @property
     def gradient(self) -> int:
         """G: the larger of the data's and the penalty's scale."""
-        return max(self.matrix + self.residual, self.penalty + AHEAD_BITS)
+        return max(self.data, self.penalty + AHEAD_BITS)
+
+    def loss(self, period: int) -> int:
+        """Of the loss in the slots, whose series reaches 0.36 T."""
+        return self.residual - (period.bit_length() - 3)
 
     @property
     def shift(self) -> int:
         """What one exact truncation takes off a new weight: G + 2a + 1 - 20."""
         return self.gradient + 2 * self.exponent + 1 - WEIGHT_BITS
 
-    def check(self) -> None:
-        """Raises DataError when a gradient step would not fit 64 bits."""
-        if self.gradient + 2 * self.exponent + 1 + _WEIGHT_ROOM > _ROOM or self.shift < AHEAD_BITS - WEIGHT_BITS:
+    def check(self, halvings: int = 0) -> None:
+        """Raises DataError when a gradient step, halved so often, would not fit 64 bits."""
+        needed = self.gradient + 2 * self.exponent + 1 + _WEIGHT_ROOM + halvings
+        if halvings and needed > _ROOM:
+            raise DataError(
+                f"the loss keeps rising, after {halvings - 1} halvings of the step, too",
+                hint="winsorise, use milder weights of rows or a smaller offset",
+            )
+        if needed > _ROOM or self.shift < AHEAD_BITS - WEIGHT_BITS:
             raise DataError(
                 f"training does not fit 64-bit fixed point (gradient scale {self.gradient}, whitening {self.exponent})",
                 hint="use fewer rows or winsorise",
             )
 
 
-def slot_bits(rows: int) -> int:
-    """fs: fraction bits of one slot factor. Rounding noise a row is about 2^(1-fs), zero-mean: few rows need more."""
-    return 9 if rows >= 5000 else 12 if rows >= SMALL else 13
+def slot_bits(rows: int, spread: int = 0) -> int:
+    """fs: fraction bits of one slot factor. Rounding noise a row is about 2^(1-fs), zero-mean: few rows need more.
+
+    spread: the largest weight of a row is 2^spread times the mean one, so that the noise counts as much more.
+    """
+    return min(13, (9 if rows >= 5000 else 12 if rows >= SMALL else 13) + (max(0, spread) + 1) // 2)
 
 
 def slot_prime(bits: int) -> int:
@@ -115,9 +141,9 @@ def stop_limit(rows: int, columns: int, tolerance: float) -> float:
     return (0.25 if rows >= SMALL else 0.15) * math.sqrt(2 * rows * tolerance / columns)
 
 
-def pass_limit(rows: int) -> int:
-    """Most passes: 60, or 120 under 1,000 training rows."""
-    return 120 if rows < SMALL else 60
+def pass_limit(rows: int, *, weighed: bool = False) -> int:
+    """Most passes: 60, or 120 under 1,000 training rows and where rows have weights, which may flatten the loss."""
+    return 120 if rows < SMALL or weighed else 60
 
 
 def wider(period: int) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 
 from mpc import compare, convert, opening
 from mpc.engine import Engine
+from mpc.linear import Columns
 from party.errors import InternalError
 from party.message import Message
 
@@ -33,6 +34,14 @@ class Arithmetic(Protocol):
     @property
     def peer(self) -> str: ...
 
+    def seeded(self, root: bytes) -> Arithmetic:
+        """The same with randomness from this secret of ours, for passes that may be repeated."""
+        ...
+
+    def begin(self, label: bytes, number: int) -> None:
+        """Randomness of this label's own from here on, at both sides."""
+        ...
+
     def products(self, columns: np.ndarray, share: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """Shares of (our columns.T @ the peer's share, the peer's columns.T @ our share).
 
@@ -44,11 +53,11 @@ class Arithmetic(Protocol):
         """Shares of (our columns @ the peer's share, the peer's columns @ our share), (d,) and (theirs,)."""
         ...
 
-    def slots_owner(self, values: np.ndarray, t: int, outputs: int) -> np.ndarray:
+    def slots_owner(self, values: Columns, t: int, outputs: int) -> np.ndarray:
         """Shares modulo t of sum_h factors[o, h] values[h], (outputs, n), for our values (h, n)."""
         ...
 
-    def slots_multiplier(self, factors: np.ndarray, t: int) -> np.ndarray:
+    def slots_multiplier(self, factors: Columns, t: int) -> np.ndarray:
         """The same, for our factors (outputs, h, n)."""
         ...
 
@@ -105,6 +114,12 @@ class Secure:
     def peer(self) -> str:
         return self._engine.channel.peer
 
+    def seeded(self, root: bytes) -> Secure:
+        return Secure(self._engine.seeded(root), self._bits)
+
+    def begin(self, label: bytes, number: int) -> None:
+        self._engine.begin(label, number)
+
     def products(self, columns: np.ndarray, share: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
         linear = self._engine.linear
         if self.index == 0:
@@ -126,10 +141,10 @@ class Secure:
         ours = linear.inner_multiplier(got, columns, self._bits)
         return ours[0], linear.inner_owner(sent, theirs, self._bits)[0]
 
-    def slots_owner(self, values: np.ndarray, t: int, outputs: int) -> np.ndarray:
+    def slots_owner(self, values: Columns, t: int, outputs: int) -> np.ndarray:
         return self._engine.linear.slots_owner(values, t, outputs)
 
-    def slots_multiplier(self, factors: np.ndarray, t: int) -> np.ndarray:
+    def slots_multiplier(self, factors: Columns, t: int) -> np.ndarray:
         return self._engine.linear.slots_multiplier(factors, t)
 
     def lift(self, share: np.ndarray, t: int) -> np.ndarray:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from party.errors import PolicyRefused, UsageError
 from party.request import Opening, Request, Use
 from vfl import schedule, series
-from vfl.passes import CHECK_BITS
+from vfl.checks import CHECK_BITS
 from vfl.prepare import LEAST_FEATURES
 
-__all__ = ["METRICS", "SCALE", "SCORES", "TEST_LOGITS", "Plan", "TrainSpec", "plan", "request", "weights_name"]
+__all__ = [
+    "METRICS",
+    "SCALE",
+    "SCORES",
+    "TEST_LOGITS",
+    "WEIGHING",
+    "Plan",
+    "TrainSpec",
+    "plan",
+    "request",
+    "weights_name",
+]
 
 SCALE = "train: fixed-point scale"
+WEIGHING = "train: size of the weights of rows"
 METRICS = "train: metrics of the test rows"
 TEST_LOGITS = "train: logits of test rows to 1/512, for the metrics"
 SCORES = "score: logits to 1/512, the score to 3 decimals"
@@ -42,6 +54,11 @@ class TrainSpec:
     test_fraction: float = 0.2
     tolerance: float = 1e-6
     passes: int | None = None  # None: 60, or 120 under 1,000 training rows
+    weights: str | None = None  # a column of the label holder: weights of rows
+    class_weight: str | tuple[float, float] | None = None  # "balanced", or of class 0 and 1
+    offset: Mapping[str, str] = field(default_factory=dict)  # party -> column that is added to the logit
+    early_stopping: int | None = None  # checks without a lower held-out loss
+    validation_fraction: float = 0.1  # of the training rows, held out where early_stopping is set
 
     @property
     def label_holder(self) -> str:
@@ -53,6 +70,15 @@ class TrainSpec:
         """The other one."""
         return next(party for party in self.parties if party != self.label_holder)
 
+    @property
+    def held_fraction(self) -> float:
+        """Part of the training rows that ends the training instead of being in it."""
+        return self.validation_fraction if self.early_stopping else 0.0
+
+    def columns_of(self, party: str) -> int:
+        """Columns of this party in the model: its features, and the intercept at the label holder."""
+        return len(self.features[party]) + (party == self.label_holder)
+
     def check(self) -> None:
         """Raises UsageError for numbers out of range, PolicyRefused for fewer than three features on either side."""
         if self.label_holder not in self.parties or set(self.features) - set(self.parties):
@@ -63,6 +89,14 @@ class TrainSpec:
             raise UsageError("train.winsorise is null or a number of at most 100 above 0")
         if not 0 <= self.test_fraction < 1:
             raise UsageError("train.test_fraction lies in [0, 1)")
+        if self.early_stopping is not None and not 1 <= self.early_stopping <= 100:
+            raise UsageError("train.early_stopping is a number of checks between 1 and 100")
+        if not 0 < self.validation_fraction <= 0.5:
+            raise UsageError("train.validation_fraction lies in (0, 0.5]")
+        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+            raise UsageError("train.class_weight is balanced, or two numbers: of class 0 and of class 1")
+        if isinstance(self.class_weight, tuple) and not all(1e-3 <= w <= 1e3 for w in self.class_weight):
+            raise UsageError("train.class_weight lies between 0.001 and 1000")
         for party in self.parties:
             columns = self.features.get(party, ())
             if len(set(columns)) != len(columns):
@@ -95,7 +129,13 @@ def request(spec: TrainSpec, receiver: str | None = None) -> Request:
         for column in spec.features.get(party, ())
     }
     uses.add(Use(spec.label_holder, spec.tables[spec.label_holder], spec.label[1], "label"))
+    extra = list(spec.offset.items())
+    if spec.weights is not None:
+        extra.append((spec.label_holder, spec.weights))
+    uses |= {Use(party, spec.tables[party], column, "feature") for party, column in extra}
     openings = {Opening(what, party) for party in spec.parties for what in (SCALE, CHECK_BITS, METRICS)}
+    if spec.weights is not None or spec.class_weight is not None:
+        openings.add(Opening(WEIGHING, spec.feature_holder))
     openings |= {Opening(weights_name(party), party) for party in spec.parties}
     openings.add(Opening(TEST_LOGITS, spec.label_holder))
     if receiver is not None:
@@ -109,7 +149,8 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
     """What will happen with about this many aligned rows. Raises as `TrainSpec.check`."""
     spec.check()
     training = rows - int(rows * spec.test_fraction + 0.5)
-    most = spec.passes or schedule.pass_limit(training)
+    weighed = spec.weights is not None or spec.class_weight is not None
+    most = spec.passes or schedule.pass_limit(training, weighed=weighed)
     window = series.window(first_period(spec.winsorise))
     label, other = spec.label_holder, spec.feature_holder
     columns = sum(len(spec.features.get(party, ())) for party in spec.parties) + 1

@@ -1,17 +1,21 @@
 """What a pass leaves behind: shares, and where to keep them so that a killed run goes on.
 
-A share alone says nothing; it is stored in the owner's own state folder only. A checkpoint carries a mark made of
-both sides' nonces of that attempt and the pass number, so the two sides never join shares of different attempts.
+A share alone says nothing; it is stored in the owner's own state folder only. All randomness of a pass comes from a
+secret of the run and the run's name, so a repeated pass sends the same bytes and ends with the same weights. The name
+stands for both sides' inputs: with others a pass is never repeated under the same masks, and shares of different runs
+are never joined.
 """
 
 from __future__ import annotations
 
+import hmac
+import io
 import os
 import secrets
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -23,14 +27,23 @@ __all__ = ["Checkpoints", "FileCheckpoints", "MemoryCheckpoints", "State", "resu
 
 MARK = 16
 _KEPT = 3
+_SECRET = 48
 
 
 @dataclass(frozen=True, repr=False)
 class Resume(Message, kind=0x0602):
-    """Both ways, before the first pass: a fresh nonce and the marks of our checkpoints. Reveals how far we came."""
+    """Both ways, before the first pass: our run's nonce, a keyed digest of our inputs, marks of our checkpoints.
+
+    Reveals how far we came, and whether our inputs are those of an attempt before.
+    """
 
     nonce: Annotated[bytes, Bytes(16)]
+    inputs: Annotated[bytes, Bytes(32)]
     marks: Annotated[np.ndarray, Array("u1", Cap(8), MARK)]
+
+
+def _none() -> np.ndarray:
+    return np.zeros(1, dtype=np.uint64)
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,9 +54,19 @@ class State:
     period: int
     number: int = 0  # passes done, dropped ones included
     k: int = 0  # passes since momentum began
-    loss: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=np.uint64))  # share of the last summed loss
+    halvings: int = 0  # of the step
+    loss: np.ndarray = field(default_factory=_none)  # share of the last summed loss
     has_loss: bool = False
+    best: np.ndarray = field(default_factory=_none)  # share (D,) of the weights with the lowest held-out loss
+    best_loss: np.ndarray = field(default_factory=_none)
+    has_best: bool = False
+    waited: int = 0  # checks since then
     stopped: bool = False
+
+    @property
+    def model(self) -> np.ndarray:
+        """The weights that training ends with: those of the lowest held-out loss where rows are held out."""
+        return self.best if self.has_best else self.weights[0]
 
 
 class Checkpoints(Protocol):
@@ -53,12 +76,17 @@ class Checkpoints(Protocol):
 
     def load(self) -> list[dict[str, np.ndarray]]: ...
 
+    def secret(self) -> bytes:
+        """48 bytes of this run of ours, the same whenever it is asked: a key of 32, a nonce of 16."""
+        ...
+
 
 class MemoryCheckpoints:
     """Checkpoints that die with the process: tests, and runs that are not to be resumed."""
 
     def __init__(self) -> None:
         self._kept: dict[int, dict[str, np.ndarray]] = {}
+        self._secret = secrets.token_bytes(_SECRET)
 
     def save(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep a copy; older than the last few go."""
@@ -68,6 +96,10 @@ class MemoryCheckpoints:
     def load(self) -> list[dict[str, np.ndarray]]:
         """All that is kept, newest first."""
         return [self._kept[number] for number in sorted(self._kept, reverse=True)]
+
+    def secret(self) -> bytes:
+        """Drawn when this object was made."""
+        return self._secret
 
 
 class FileCheckpoints:
@@ -79,16 +111,30 @@ class FileCheckpoints:
 
     def save(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Write pass `number`; drop what is older than the last few, or left over from a pass beyond it."""
-        place = self._folder / f"pass-{number:04d}.npz"
-        new = self._folder / f"pass-{number:04d}.new"
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        new.rename(place)
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        self._write(f"pass-{number:04d}.npz", buffer.getvalue())
         for other, path in self._files():
             if not number - _KEPT < other <= number:
                 path.unlink()
+
+    def secret(self) -> bytes:
+        """Of the file `secret`, made and synced at the first call. Raises InternalError when it is damaged."""
+        place = self._folder / "secret"
+        if not place.exists():
+            self._write("secret", secrets.token_bytes(_SECRET))
+        found = place.read_bytes()
+        if len(found) != _SECRET:
+            raise InternalError("the secret of this training is damaged", hint="run again with --new")
+        return found
+
+    def _write(self, name: str, content: bytes) -> None:
+        new = self._folder / f"{name}.new"
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.rename(self._folder / name)
         folder = os.open(self._folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -110,40 +156,48 @@ class FileCheckpoints:
         return [(int(path.stem.removeprefix("pass-")), path) for path in self._folder.glob("pass-*.npz")]
 
 
-def saved(checkpoints: Checkpoints, state: State, attempt: bytes) -> None:
-    """Store a state under the mark of this attempt."""
-    numbers = [state.number, state.k, state.period, state.has_loss, state.stopped]
-    checkpoints.save(
-        state.number,
-        {
-            "mark": np.frombuffer(_mark(attempt, state.number), dtype=np.uint8),
-            "numbers": np.array(numbers, dtype=np.int64),
-            "weights": state.weights,
-            "loss": state.loss,
-        },
-    )
+_NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "stopped")
+_SHARES = ("weights", "loss", "best", "best_loss")
 
 
-def resume(arithmetic: Arithmetic, checkpoints: Checkpoints, weights: int) -> tuple[State | None, bytes]:
-    """The newest state that both sides hold, if any, and this attempt's name. One round.
+def saved(checkpoints: Checkpoints, state: State, run: bytes) -> None:
+    """Store a state under the mark of this run."""
+    numbers = np.array([int(getattr(state, name)) for name in _NUMBERS], dtype=np.int64)
+    mark = np.frombuffer(_mark(run, state.number), dtype=np.uint8)
+    shares = {name: getattr(state, name) for name in _SHARES}
+    checkpoints.save(state.number, {"mark": mark, "numbers": numbers, **shares})
 
-    Every attempt draws fresh randomness throughout (keys, masks, seeds, transfers), so a repeated pass never meets a
-    mask of the earlier attempt again.
+
+def resume(arithmetic: Arithmetic, checkpoints: Checkpoints, inputs: bytes, weights: int) -> tuple[State | None, bytes]:
+    """The newest state that both sides hold of this very run, if any, and the run's name. One round.
+
+    inputs: a digest of all that our passes compute with. The name is made of both sides' nonces and digests: other
+    inputs of either side make another run, which begins at pass 1 under randomness of its own.
     """
+    secret = checkpoints.secret()
+    key, nonce = secret[:32], secret[32:]
     kept = [entry for entry in checkpoints.load() if entry["weights"].shape == (3, weights)]
     marks = np.array([entry["mark"] for entry in kept], dtype=np.uint8).reshape(-1, MARK)
-    ours = Resume(secrets.token_bytes(16), marks)
+    ours = Resume(nonce, hmac.digest(key, inputs + _arithmetic_here(), "sha256"), marks)
     theirs = arithmetic.swap(ours)
-    both = ours.nonce + theirs.nonce if arithmetic.index == 0 else theirs.nonce + ours.nonce
-    attempt = sha256(b"tallystick/v1/train/attempt/" + both).digest()
+    both = (ours, theirs) if arithmetic.index == 0 else (theirs, ours)
+    named = b"".join(message.nonce + message.inputs for message in both)
+    run = sha256(b"tallystick/v1/train/run/" + named).digest()
     held = {mark.tobytes() for mark in theirs.marks}
     for entry in kept:
-        if entry["mark"].tobytes() in held:
-            number, k, period, has_loss, stopped = (int(value) for value in entry["numbers"])
-            state = State(entry["weights"], period, number, k, entry["loss"], bool(has_loss), bool(stopped))
-            return state, attempt
-    return None, attempt
+        numbers = dict(zip(_NUMBERS, map(int, entry["numbers"]), strict=True))
+        mark = entry["mark"].tobytes()
+        if mark in held and mark == _mark(run, numbers["number"]):
+            fields: dict[str, Any] = {name: entry[name] for name in _SHARES} | numbers
+            return State(**fields), run
+    return None, run
 
 
-def _mark(attempt: bytes, number: int) -> bytes:
-    return sha256(b"tallystick/v1/train/mark/" + attempt + number.to_bytes(4, "big")).digest()[:MARK]
+def _mark(run: bytes, number: int) -> bytes:
+    return sha256(b"tallystick/v1/train/mark/" + run + number.to_bytes(4, "big")).digest()[:MARK]
+
+
+def _arithmetic_here() -> bytes:
+    """How this machine rounds what a pass rounds: sines that came out otherwise must not meet the same randomness."""
+    angles = np.arange(4097) * (2 * np.pi / 4096)
+    return sha256(np.__version__.encode() + np.cos(angles).tobytes() + np.sin(angles).tobytes()).digest()

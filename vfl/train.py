@@ -5,6 +5,7 @@ Steps 0 to 10 of docs/protocols/09-split-logistic-regression.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
@@ -19,15 +20,18 @@ from vfl import passes, prepare, schedule
 from vfl.metrics import Metrics
 from vfl.model import ModelHalf
 from vfl.passes import Progress
+from vfl.prepare import Known, Whitened
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.score import share_metrics
 from vfl.secure import Arithmetic, Secure
-from vfl.spec import SCALE, TrainSpec, first_period, weights_name
-from vfl.state import Checkpoints, MemoryCheckpoints, resume, saved
+from vfl.sides import Ours, Settings, ours, shuffled
+from vfl.spec import SCALE, WEIGHING, TrainSpec, first_period, weights_name
+from vfl.state import Checkpoints, MemoryCheckpoints, State, resume, saved
 
 __all__ = ["Fitted", "Half", "Settings", "fit_weights", "train"]
 
 _LEAST_SCALE, _MOST_SCALE = 0, prepare.MATRIX_BITS - 1
+_MOST_WEIGHT = prepare.MOST_WEIGHT
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,14 +42,12 @@ class Scale(Message, kind=0x0601):
     columns: Annotated[int, Int(1, 4096)]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What both sides must use alike."""
+@dataclass(frozen=True, repr=False)
+class Weighing(Message, kind=0x0605):
+    """Step 0, both ways where rows have weights: powers of two near the mean and the largest; 0 without weights."""
 
-    l2: float = 1.0
-    tolerance: float = 1e-6
-    passes: int | None = None
-    period: int = 64
+    mean: Annotated[int, Int(-_MOST_WEIGHT, _MOST_WEIGHT)]
+    most: Annotated[int, Int(-_MOST_WEIGHT, _MOST_WEIGHT)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,17 +94,18 @@ def train(
     features = {name: columns[name] for name in spec.features[us]}
     rows = len(next(iter(features.values()))[0])
     test = prepare.split(rows, spec.test_fraction, salt)
-    ready = prepare.prepare(features, test, spec.winsorise)
-    prepare.check_columns(ready, test, engine.guard.min_rows)
-    arithmetic = Secure(engine, prepare.MATRIX_BITS)
+    held = prepare.held_out(test, spec.held_fraction, salt)
+    ready = prepare.prepare(features, test | held, spec.winsorise)
+    prepare.check_columns(ready, test | held, engine.guard.min_rows)
     if label is not None:
-        prepare.check_label(label[~test], engine.guard.min_rows)
-    settings = Settings(spec.l2, spec.tolerance, spec.passes, first_period(spec.winsorise))
-    ours = None if label is None else label[~test]
-    theirs = len(spec.features[engine.channel.peer]) + (label is None)
-    half = fit_weights(
-        arithmetic, (ready.values[~test], ours, theirs), settings, checkpoints or MemoryCheckpoints(), progress
-    )
+        prepare.check_label(label[~test & ~held], engine.guard.min_rows)
+    known = prepare.known(spec, us, columns, label, (test, held))
+    if known.weights is not None:
+        prepare.check_weights(known, engine.guard.min_rows)
+    order = np.concatenate([np.flatnonzero(~test & ~held), np.flatnonzero(held)])
+    table = (ready.values[order], known.part(order, int(held.sum())), spec.columns_of(engine.channel.peer))
+    arithmetic = Secure(engine, prepare.MATRIX_BITS)
+    half = fit_weights(arithmetic, table, settings_of(spec), checkpoints or MemoryCheckpoints(), progress)
     intercept, weights = (None, half.weights) if label is None else (float(half.weights[0]), half.weights[1:])
     model = ModelHalf(
         ready.names,
@@ -113,46 +116,66 @@ def train(
         spec.winsorise,
     )
     metrics = share_metrics(
-        engine, model, ready.values[test], None if label is None else label[test], int((~test).sum())
+        engine, model, ready.values[test], None if label is None else label[test], int((~test & ~held).sum())
     )
     return Fitted(model, metrics, test, ready.values, half.passes, half.stopped, half.period)
 
 
+def settings_of(spec: TrainSpec) -> Settings:
+    """What the passes need of the job."""
+    return Settings(
+        spec.l2,
+        spec.tolerance,
+        spec.passes,
+        first_period(spec.winsorise),
+        patience=spec.early_stopping or 0,
+        weighed=spec.weights is not None or spec.class_weight is not None,
+    )
+
+
 def fit_weights(
     arithmetic: Arithmetic,
-    table: tuple[np.ndarray, np.ndarray | None, int],
+    table: tuple[np.ndarray, Known, int],
     settings: Settings,
     checkpoints: Checkpoints,
     progress: Progress | None = None,
 ) -> Half:
-    """Steps 0 to 8 on standardised training rows. table: (values (n, d), label (n,) or None, columns of the peer)."""
-    values, label, theirs = table
-    rows = len(values)
-    if rows < schedule.LEAST_ROWS:
-        raise DataError(f"{rows} training rows are too few: at least {schedule.LEAST_ROWS} are needed")
-    if label is not None and not 0 < int(label.sum()) < rows:
-        raise DataError("the training rows have labels of one class only")
+    """Steps 0 to 8 on standardised rows. table: (values (n, d), what we know of the rows, columns of the peer).
+
+    Held-out rows come last. Raises DataError for rows that cannot be trained on, PeerError for a peer that brings
+    something else than agreed.
+    """
+    values, known, theirs = table
+    rows = len(values) - known.held
+    _check_rows(known, rows)
+    if settings.warm and rows >= schedule.WARM_ROWS:
+        order = shuffled(len(values), known.held)
+        values, known = values[order], known.part(order, known.held)
 
     # 0. Whiten our own columns and agree on one fixed-point scale.
-    whitened = prepare.whiten(values, settings.l2, intercept=label is not None)
+    mean, most = _weights_scale(arithmetic, known, rows) if settings.weighed else (0, 0)
+    whitened = prepare.whiten(values, settings.l2, intercept=known.label is not None, known=known, mean=mean)
     if whitened.scale < _LEAST_SCALE:
         raise DataError("our columns are too heavy-tailed for fixed point", hint="winsorise, or transform the columns")
     arithmetic.disclose(SCALE, arithmetic.peer, 1)
     answer = arithmetic.swap(Scale(whitened.scale, whitened.values.shape[1]))
     if answer.columns != theirs:
         raise PeerError(f"{arithmetic.peer} brings {answer.columns} columns where {theirs} were agreed")
-    scales = Scales(min(whitened.scale, answer.bits), schedule.slot_bits(rows), whitened.exponent)
-    side = passes.ours(whitened, label, theirs, scales, settings.tolerance)
+    slots = schedule.slot_bits(rows, most - mean)
+    scales = Scales(min(whitened.scale, answer.bits), slots, whitened.exponent, mean, most)
+    side = ours(whitened, known, theirs, scales, settings)
 
-    state, attempt = resume(arithmetic, checkpoints, side.weights)
-    if state is None:
-        state = passes.first_state(side, whitened, label, settings.period)
-    most = settings.passes or schedule.pass_limit(rows)
-    while not state.stopped and state.number < most:
+    begin = _first_state(side, whitened, known)
+    state, run = resume(arithmetic, checkpoints, side.digest() + begin.weights.tobytes(), side.weights)
+    state = state or begin
+    arithmetic = arithmetic.seeded(checkpoints.secret())
+    most_passes = settings.passes or schedule.pass_limit(rows, weighed=settings.weighed)
+    while not state.stopped and state.number < most_passes:
         # 1. to 7. One pass, kept before the next begins.
         before = state
+        arithmetic.begin(run + before.number.to_bytes(4, "big"), before.number + 1)
         state = passes.one_pass(arithmetic, side, before)
-        saved(checkpoints, state, attempt)
+        saved(checkpoints, state, run)
         if progress is not None:
             progress(state.number, passes.told(before, state))
 
@@ -160,7 +183,37 @@ def fit_weights(
     opened: dict[str, np.ndarray] = {}
     blocks = [(side.block, arithmetic.us), (side.peer_block, arithmetic.peer)]
     for block, owner in sorted(blocks, key=lambda pair: pair[0].start):
-        found = arithmetic.open_to(state.weights[0, block], weights_name(owner), owner)
+        found = arithmetic.open_to(state.model[block], weights_name(owner), owner)
         if found is not None:
             opened[owner] = ring.decode(found, WEIGHT_BITS)
     return Half(whitened.transform @ opened[arithmetic.us], state.number, state.stopped, state.period)
+
+
+def _check_rows(known: Known, rows: int) -> None:
+    if rows < schedule.LEAST_ROWS:
+        raise DataError(f"{rows} training rows are too few: at least {schedule.LEAST_ROWS} are needed")
+    if known.label is not None and not 0 < int(known.label[:rows].sum()) < rows:
+        raise DataError("the training rows have labels of one class only")
+
+
+def _weights_scale(arithmetic: Arithmetic, known: Known, rows: int) -> tuple[int, int]:
+    """Powers of two near the mean and at or over the largest weight of a row: the label holder tells them."""
+    here = (0, 0)
+    if known.weights is not None:
+        mean, most = known.weights[:rows].mean(), known.weights.max()
+        here = round(math.log2(mean)), math.ceil(math.log2(most))
+        arithmetic.disclose(WEIGHING, arithmetic.peer, 1)
+    theirs = arithmetic.swap(Weighing(*here))
+    return here if known.weights is not None else (theirs.mean, theirs.most)
+
+
+def _first_state(side: Ours, whitened: Whitened, known: Known) -> State:
+    """Shares to begin with: the intercept at logit(mean y), known to the label holder; all else 0."""
+    weights = np.zeros((3, side.weights), dtype=np.uint64)
+    if known.label is not None:
+        rows = len(known.label) - known.held
+        mean = float(np.average(known.label[:rows], weights=None if known.weights is None else known.weights[:rows]))
+        begin = np.zeros(whitened.values.shape[1])
+        begin[0] = np.log(mean / (1.0 - mean)) - (0.0 if known.offset is None else known.offset[:rows].mean())
+        weights[:, side.block] = ring.encode(np.linalg.pinv(whitened.transform) @ begin, WEIGHT_BITS)
+    return State(weights=weights, period=side.settings.period)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,9 @@ class _Table:
 
 
 class Ideal:
+    """One side. Shares are drawn from the table's generator; `begin` starts it anew from the run's name, as a real
+    engine does, so a repeated pass gets the same shares."""
+
     def __init__(self, table: _Table, index: int) -> None:
         self.table, self.index = table, index
         self.us, self.peer = ("bank", "telco") if index == 0 else ("telco", "bank")
@@ -67,6 +71,19 @@ class Ideal:
         if modulus == WORDS:
             return mask, value - mask
         return mask, (value + (np.uint64(modulus) - mask)) % np.uint64(modulus)
+
+    def seeded(self, root):
+        self.roots = root
+        return self
+
+    def begin(self, label, number):
+        def compute(a, b):
+            assert a[1] == b[1]
+            seed = sha256(b"".join(part for side in (a, b) for part in side)).digest()
+            self.table.rng = np.random.default_rng(int.from_bytes(seed[:8], "big"))
+            return None, None
+
+        self._meet((self.roots, label), compute)
 
     def products(self, columns, share, rows):
         def compute(a, b):
@@ -96,6 +113,8 @@ class Ideal:
         return self._slots(factors, t)
 
     def _slots(self, ours, t):
+        ours = ours[(slice(None),) * (len(ours.shape) - 1) + (slice(0, ours.shape[-1]),)]
+
         def compute(a, b):
             values, factors = (a, b) if a.ndim == 2 else (b, a)
             total = np.zeros((len(factors), values.shape[1]), dtype=np.uint64)

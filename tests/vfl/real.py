@@ -17,12 +17,12 @@ from vfl import spec
 class Pair:
     """Engines of bank (index 0) and telco, their ledgers, and `run` for two functions of an engine."""
 
-    def __init__(self, request: Any = None, min_rows: int = 1) -> None:
+    def __init__(self, request: Any = None, min_rows: int = 1, openings: list[str] | None = None) -> None:
         self.channels: tuple[Channel, Channel] = channels()
         self.ledgers = (Ledger(), Ledger())
         if request is None:
             names = (spec.SCALE, spec.CHECK_BITS, spec.SCORES, spec.weights_name("bank"), spec.weights_name("telco"))
-            openings = [spec.Opening(name, party) for name in names for party in ("bank", "telco")]
+            openings = [spec.Opening(name, party) for name in openings or names for party in ("bank", "telco")]
         else:
             openings = list(request.openings)
         guards = [

@@ -4,8 +4,10 @@ import numpy as np
 
 from tests.vfl import tables
 from tests.vfl.real import Pair
-from vfl import passes, prepare, schedule, series, spec
+from vfl import passes, prepare, schedule, series, sides, spec
+from vfl.prepare import Known
 from vfl.secure import Secure
+from vfl.sides import Settings
 from vfl.state import State
 
 
@@ -13,16 +15,19 @@ def test_a_pass_costs_what_it_declares():
     ours, theirs, label = tables.synthetic(1200, 3, 3)
     white = [prepare.whiten(ours, 1.0, intercept=True), prepare.whiten(theirs, 1.0, intercept=False)]
     scales = schedule.Scales(min(w.scale for w in white), schedule.slot_bits(1200), white[0].exponent)
-    sides = [passes.ours(white[0], label, 3, scales, 1e-6), passes.ours(white[1], None, 4, scales, 1e-6)]
-    states = [State(weights=np.zeros((3, 7), dtype=np.uint64), period=64, number=10, k=10) for _ in sides]
+    both = [
+        sides.ours(white[0], Known(label), 3, scales, Settings()),
+        sides.ours(white[1], Known(), 4, scales, Settings()),
+    ]
+    states = [State(weights=np.zeros((3, 7), dtype=np.uint64), period=64, number=10, k=10) for _ in both]
     pair = Pair()
     counted = []
     for number in (10, 10, 11):  # the first also exchanges keys; pass 12 also checks
         for state in states:
             object.__setattr__(state, "number", number)
         pair.run(
-            lambda engine: passes.one_pass(Secure(engine, prepare.MATRIX_BITS), sides[0], states[0]),
-            lambda engine: passes.one_pass(Secure(engine, prepare.MATRIX_BITS), sides[1], states[1]),
+            lambda engine: passes.one_pass(Secure(engine, prepare.MATRIX_BITS), both[0], states[0]),
+            lambda engine: passes.one_pass(Secure(engine, prepare.MATRIX_BITS), both[1], states[1]),
         )
         counters = [channel.counters for channel in pair.channels]
         counted.append(

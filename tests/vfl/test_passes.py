@@ -7,9 +7,11 @@ from mpc import ring
 from party.errors import DataError, PeerError
 from tests.support import run_pair
 from tests.vfl import ideal, tables
-from vfl import passes, prepare, reference, schedule, series
+from vfl import checks, passes, prepare, reference, schedule, series, sides
+from vfl.prepare import Known
+from vfl.sides import Settings
 from vfl.state import MemoryCheckpoints, State
-from vfl.train import Settings, fit_weights
+from vfl.train import fit_weights
 
 
 def _sides(ours, theirs, label, l2=1.0):
@@ -18,8 +20,8 @@ def _sides(ours, theirs, label, l2=1.0):
     scales = schedule.Scales(min(w.scale for w in white), schedule.slot_bits(len(label)), white[0].exponent)
     widths = [w.values.shape[1] for w in white]
     return [
-        (passes.ours(white[0], label, widths[1], scales, 1e-6), white[0], label),
-        (passes.ours(white[1], None, widths[0], scales, 1e-6), white[1], None),
+        (sides.ours(white[0], Known(label), widths[1], scales, Settings(l2)), white[0], label),
+        (sides.ours(white[1], Known(), widths[0], scales, Settings(l2)), white[1], None),
     ]
 
 
@@ -28,10 +30,10 @@ def _shared(values, rng):
     return mask, ring.encode(values, schedule.WEIGHT_BITS) - mask
 
 
-def _one(sides, states, seed=1):
+def _one(both, states, seed=1):
     a, b = ideal.pair(seed)
     after = run_pair(
-        lambda: passes.one_pass(a, sides[0][0], states[0]), lambda: passes.one_pass(b, sides[1][0], states[1])
+        lambda: passes.one_pass(a, both[0][0], states[0]), lambda: passes.one_pass(b, both[1][0], states[1])
     )
     return after, (a, b)
 
@@ -44,8 +46,8 @@ def _fit(a, b, tables_, settings=None, stores=None, progress=None):
     ours, theirs, label = tables_
     settings, stores = settings or Settings(), stores or (MemoryCheckpoints(), MemoryCheckpoints())
     return run_pair(
-        lambda: fit_weights(a, (ours, label, theirs.shape[1]), settings, stores[0], progress),
-        lambda: fit_weights(b, (theirs, None, ours.shape[1] + 1), settings, stores[1]),
+        lambda: fit_weights(a, (ours, Known(label), theirs.shape[1]), settings, stores[0], progress),
+        lambda: fit_weights(b, (theirs, Known(), ours.shape[1] + 1), settings, stores[1]),
     )
 
 
@@ -55,14 +57,14 @@ def _weights(halves):
 
 def test_one_step_is_half_the_whitened_gradient_by_finite_differences():
     ours, theirs, label = tables.synthetic(1200)
-    sides = _sides(ours, theirs, label, l2=2.0)
+    both = _sides(ours, theirs, label, l2=2.0)
     rng = np.random.default_rng(0)
     start = rng.normal(size=10) * 0.5
     stack = [np.stack([share] * 3) for share in _shared(start, rng)]
-    after, _ = _one(sides, [State(weights=weights, period=64, number=10) for weights in stack])
-    columns = np.hstack([side[1].values for side in sides])
+    after, _ = _one(both, [State(weights=weights, period=64, number=10) for weights in stack])
+    columns = np.hstack([side[1].values for side in both])
     penalty = np.zeros((10, 10))
-    penalty[:5, :5], penalty[5:, 5:] = sides[0][1].penalty, sides[1][1].penalty
+    penalty[:5, :5], penalty[5:, 5:] = both[0][1].penalty, both[1][1].penalty
 
     def loss(weights):
         margins = (2 * label - 1) * (columns @ weights)
@@ -71,7 +73,7 @@ def test_one_step_is_half_the_whitened_gradient_by_finite_differences():
     nudges = np.eye(10) * 1e-5
     gradient = np.array([(loss(start + e) - loss(start - e)) / 2e-5 for e in nudges])
     step = start - _open(after)
-    wanted = gradient * 2.0 ** (-2 * sides[0][0].scales.exponent - 1)
+    wanted = gradient * 2.0 ** (-2 * both[0][0].scales.exponent - 1)
     # rounding of 1,200 rows and the series' own error, against a step of this size
     assert np.abs(step - wanted).max() < 2e-3 * np.abs(wanted).max() + 2e-5
 
@@ -114,63 +116,63 @@ def test_constant_and_duplicated_columns_do_no_harm():
     assert found[1] + found[-1] == pytest.approx(wanted[1] + wanted[-1], rel=0.01)
 
 
-def _states_with_margins(sides, margin, period, rng):
+def _states_with_margins(both, margin, period, rng):
     """States whose weights put every row's logit near margin on its label's side: only the intercept is moved."""
-    side, white, _ = sides[0]
+    side, white, _ = both[0]
     start = np.zeros(side.weights)
-    start[side.block] = np.linalg.pinv(white.transform) @ np.eye(len(side.columns))[0] * margin
+    start[side.block] = np.linalg.pinv(white.transform) @ np.eye(len(white.transform))[0] * margin
     return [State(weights=np.stack([w] * 3), period=period, number=2, k=2, has_loss=False) for w in _shared(start, rng)]
 
 
 def test_guard_widens_the_window_when_margins_leave_it_and_is_quiet_otherwise():
     ours, theirs, label = tables.synthetic(1500)
-    sides = _sides(ours, theirs, label)
+    both = _sides(ours, theirs, label)
     rng = np.random.default_rng(3)
     # rows of class 1 stand in the return zone of T = 32
-    after, sides_seen = _one(sides, _states_with_margins(sides, 18.5, 32, rng))
+    after, seen = _one(both, _states_with_margins(both, 18.5, 32, rng))
     assert after[0].period == after[1].period == 64
     assert after[0].k == 0 and after[0].number == 3 and not after[0].has_loss
-    assert sides_seen[0].opened[-1][1][passes.GUARD] == 1
-    after, sides_seen = _one(sides, _states_with_margins(sides, 4.0, 32, rng))
+    assert seen[0].opened[-1][1][checks.GUARD] == 1
+    after, seen = _one(both, _states_with_margins(both, 4.0, 32, rng))
     assert after[0].period == 32 and after[0].k == 3
-    assert sides_seen[0].opened[-1][1][passes.GUARD] == 0
+    assert seen[0].opened[-1][1][checks.GUARD] == 0
 
 
 def test_a_fired_guard_drops_the_pass_and_goes_back_two_states():
     ours, theirs, label = tables.synthetic(1500)
-    sides = _sides(ours, theirs, label)
+    both = _sides(ours, theirs, label)
     rng = np.random.default_rng(4)
-    states = _states_with_margins(sides, 18.5, 32, rng)
+    states = _states_with_margins(both, 18.5, 32, rng)
     old = np.arange(10) / 10.0
     for state, share in zip(states, _shared(old, rng), strict=True):
         state.weights[2] = share
-    after, _ = _one(sides, states)
+    after, _ = _one(both, states)
     for place in range(3):
         np.testing.assert_allclose(_open(after, place), old, atol=2e-6)
 
 
 def test_margins_beyond_the_widest_window_are_refused_as_separable():
     ours, theirs, label = tables.synthetic(1500)
-    sides = _sides(ours, theirs, label)
+    both = _sides(ours, theirs, label)
     middle = series.window(256).middle_of_return
     with pytest.raises(DataError, match="separable"):
-        _one(sides, _states_with_margins(sides, middle - 256, 256, np.random.default_rng(5)))
+        _one(both, _states_with_margins(both, middle - 256, 256, np.random.default_rng(5)))
 
 
 def test_a_risen_loss_goes_back_and_a_fallen_one_does_not():
     ours, theirs, label = tables.synthetic(1500)
-    sides = _sides(ours, theirs, label)
+    both = _sides(ours, theirs, label)
     rng = np.random.default_rng(6)
-    scales = sides[0][0].scales
+    scales = both[0][0].scales
     for mean, rose in ((0.05, True), (3.0, False)):
-        states = _states_with_margins(sides, 0.5, 64, rng)
+        states = _states_with_margins(both, 0.5, 64, rng)
         total = ring.encode(np.array([mean * 1500]), scales.residual - 4)
         states = [
             State(weights=s.weights, period=64, number=2, k=2, loss=share, has_loss=True)
             for s, share in zip(states, (total, np.zeros(1, dtype=np.uint64)), strict=True)
         ]
-        after, seen = _one(sides, states)
-        assert bool(seen[1].opened[-1][1][passes.ROSE]) is rose
+        after, seen = _one(both, states)
+        assert bool(seen[1].opened[-1][1][checks.ROSE]) is rose
         assert (after[0].k == 0) is rose
 
 
@@ -180,7 +182,7 @@ def test_only_check_bits_scale_and_own_weights_are_opened():
     for side, other in ((a, b), (b, a)):
         assert {what for what, _ in side.opened} == {
             "train: fixed-point scale",
-            passes.CHECK_BITS,
+            checks.CHECK_BITS,
             f"train: weights of {side.us}",
         }
         assert not any(other.us in what for what, _ in side.opened)
@@ -191,8 +193,8 @@ def test_a_peer_with_other_columns_than_agreed_broke_the_protocol():
     a, b = ideal.pair(10)
     with pytest.raises(PeerError, match="5 columns where 6"):
         run_pair(
-            lambda: fit_weights(a, (ours, label, 6), Settings(), MemoryCheckpoints()),
-            lambda: fit_weights(b, (theirs, None, 6), Settings(), MemoryCheckpoints()),
+            lambda: fit_weights(a, (ours, Known(label), 6), Settings(), MemoryCheckpoints()),
+            lambda: fit_weights(b, (theirs, Known(), 6), Settings(), MemoryCheckpoints()),
         )
 
 
@@ -202,4 +204,4 @@ def test_too_few_rows_and_one_class_are_refused():
         _fit(*ideal.pair(9), (ours, theirs, label))
     ours, theirs, label = tables.synthetic(100)
     with pytest.raises(DataError, match="one class"):
-        fit_weights(ideal.pair(9)[0], (ours, np.zeros(100, dtype=np.int64), 5), Settings(), MemoryCheckpoints())
+        fit_weights(ideal.pair(9)[0], (ours, Known(np.zeros(100, dtype=np.int64)), 5), Settings(), MemoryCheckpoints())

@@ -6,8 +6,10 @@ import pytest
 from party.errors import InternalError
 from tests.support import run_pair
 from tests.vfl import ideal, tables
+from vfl.prepare import Known
+from vfl.sides import Settings
 from vfl.state import FileCheckpoints, MemoryCheckpoints, State, resume, saved
-from vfl.train import Settings, fit_weights
+from vfl.train import fit_weights
 
 TABLE = tables.synthetic(1500)
 
@@ -20,8 +22,8 @@ def _fit(stores, seed, cut=None, settings=None):
     ours, theirs, label = TABLE
     settings = settings or Settings()
     halves = run_pair(
-        lambda: fit_weights(a, (ours, label, 5), settings, stores[0], lambda number, _: numbers.append(number)),
-        lambda: fit_weights(b, (theirs, None, 5), settings, stores[1]),
+        lambda: fit_weights(a, (ours, Known(label), 5), settings, stores[0], lambda number, _: numbers.append(number)),
+        lambda: fit_weights(b, (theirs, Known(), 5), settings, stores[1]),
     )
     return np.concatenate([half.weights for half in halves]), halves[0].passes, numbers
 
@@ -32,17 +34,43 @@ def whole():
 
 
 @pytest.mark.parametrize("cut", [(0, 61), (1, 62), (1, 90)])
-def test_a_cut_run_repeats_at_most_one_pass_and_ends_with_the_same_weights(tmp_path, whole, cut):
-    stores = (FileCheckpoints(tmp_path / "bank"), FileCheckpoints(tmp_path / "telco"))
+def test_a_cut_run_repeats_at_most_one_pass_and_ends_with_the_very_same_weights(tmp_path, cut):
+    folders = [(tmp_path / name / "bank", tmp_path / name / "telco") for name in ("cut", "whole")]
+    stores = [tuple(FileCheckpoints(place) for place in pair) for pair in folders]
+    for ours, others in zip(*stores, strict=True):  # the same secrets, as if the run had not been cut
+        ours.secret()
+        (others._folder / "secret").write_bytes(ours.secret())
     with pytest.raises(ConnectionError):
-        _fit(stores, 2, cut)
-    done = min(len_done(store) for store in stores)
+        _fit(stores[0], 2, cut)
+    done = min(len_done(store) for store in stores[0])
     assert done > 2
-    weights, passes, numbers = _fit(stores, 3)
+    weights, passes, numbers = _fit(stores[0], 3)
     assert numbers[0] == done + 1
-    # fresh masks round the sines differently: the same weights to well under the training's own error
-    assert tables.distance(weights, whole[0]) < 2e-3
-    assert abs(passes - whole[1]) <= 4
+    whole, all_passes, _ = _fit(stores[1], 4)
+    np.testing.assert_array_equal(weights, whole)
+    assert passes == all_passes
+
+
+def test_other_secrets_change_the_weights_by_rounding_only(whole):
+    weights, passes, _ = _fit((MemoryCheckpoints(), MemoryCheckpoints()), 3)
+    assert 0 < tables.distance(weights, whole[0]) < 2e-3 and abs(passes - whole[1]) <= 4
+
+
+def test_other_inputs_begin_anew_under_other_randomness():
+    a, b = ideal.pair(9)
+    stores = (MemoryCheckpoints(), MemoryCheckpoints())
+    state = State(weights=np.zeros((3, 10), dtype=np.uint64), period=64, number=4)
+    names = []
+    for inputs in (b"table", b"table", b"changed"):
+        (ours, run), (theirs, other) = run_pair(
+            lambda inputs=inputs: resume(a, stores[0], inputs, 10), lambda: resume(b, stores[1], b"theirs", 10)
+        )
+        assert run == other and (ours is None) == (theirs is None)
+        names.append((run, ours is not None))
+        for store in stores:
+            saved(store, state, run)
+    assert names[0][0] == names[1][0] != names[2][0]
+    assert [found for _, found in names] == [False, True, False]
 
 
 def len_done(store):
@@ -57,7 +85,7 @@ def test_a_finished_training_opens_the_same_shares_again(whole):
     assert numbers == [] and passes == passes_again
 
 
-def test_checkpoints_of_different_attempts_are_never_joined():
+def test_checkpoints_of_different_runs_are_never_joined():
     stores = (MemoryCheckpoints(), MemoryCheckpoints())
     _fit(stores, 6, settings=Settings(passes=3))
     others = (MemoryCheckpoints(), MemoryCheckpoints())
@@ -69,14 +97,21 @@ def test_checkpoints_of_different_attempts_are_never_joined():
 def test_the_side_that_is_ahead_goes_back_to_the_common_pass():
     a, b = ideal.pair(9)
     stores = (MemoryCheckpoints(), MemoryCheckpoints())
+
+    def both():
+        return run_pair(lambda: resume(a, stores[0], b"ours", 10), lambda: resume(b, stores[1], b"theirs", 10))
+
+    (_, run), _ = both()
     weights = np.arange(30, dtype=np.uint64).reshape(3, 10)
     for number in (4, 5):
         for store in stores[: 6 - number]:
-            saved(store, State(weights=weights + np.uint64(number), period=64, number=number, k=number), b"attempt")
+            saved(store, State(weights=weights + np.uint64(number), period=64, number=number, k=number), run)
     # number 4 is at both sides, number 5 at the first only
-    (ours, first), (theirs, second) = run_pair(lambda: resume(a, stores[0], 10), lambda: resume(b, stores[1], 10))
-    assert ours.number == theirs.number == 4 and first == second
+    (ours, first), (theirs, second) = both()
+    assert ours.number == theirs.number == 4 and first == second == run
     np.testing.assert_array_equal(ours.weights, weights + np.uint64(4))
+    for name in ("best", "best_loss", "halvings", "waited", "has_best", "stopped"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(State(weights, 64), name))
 
 
 def test_files_keep_the_last_passes_only_and_round_trip(tmp_path):
@@ -91,6 +126,17 @@ def test_files_keep_the_last_passes_only_and_round_trip(tmp_path):
     saved(store, State(**{**state.__dict__, "number": 6}), b"y")
     assert [int(entry["numbers"][0]) for entry in store.load()] == [6, 5]
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "c").iterdir()} == {0o600}
+
+
+def test_the_secret_is_drawn_once_and_a_damaged_one_is_refused(tmp_path):
+    store = FileCheckpoints(tmp_path / "c")
+    first = store.secret()
+    assert len(first) == 48 and FileCheckpoints(tmp_path / "c").secret() == first
+    assert (tmp_path / "c" / "secret").stat().st_mode & 0o777 == 0o600
+    assert FileCheckpoints(tmp_path / "d").secret() != first
+    (tmp_path / "c" / "secret").write_bytes(first[:-1])
+    with pytest.raises(InternalError, match="secret"):
+        store.secret()
 
 
 def test_a_damaged_file_is_our_own_fault_and_says_which(tmp_path):

@@ -15,9 +15,11 @@ from tests.support import run_pair
 from tests.vfl import ideal, tables
 from tests.vfl.real import Pair
 from vfl import prepare
+from vfl.prepare import Known
 from vfl.secure import Secure
+from vfl.sides import Settings
 from vfl.state import MemoryCheckpoints
-from vfl.train import Settings, fit_weights
+from vfl.train import fit_weights
 
 
 def _attack(columns, label):
@@ -54,8 +56,8 @@ def test_shares_of_every_step_are_useless_to_a_label_attacker():
     ours, theirs, label = tables.synthetic(12_000, 4, 4)
     a, b = ideal.pair(11)
     run_pair(
-        lambda: fit_weights(a, (ours, label, 4), Settings(passes=12), MemoryCheckpoints()),
-        lambda: fit_weights(b, (theirs, None, 5), Settings(passes=12), MemoryCheckpoints()),
+        lambda: fit_weights(a, (ours, Known(label), 4), Settings(passes=12), MemoryCheckpoints()),
+        lambda: fit_weights(b, (theirs, Known(), 5), Settings(passes=12), MemoryCheckpoints()),
     )
     for side in (a, b):
         columns = _row_shaped(side.seen, 12_000)
@@ -95,8 +97,13 @@ def _listen(channel, heard):
     def recv(kind, *rest):
         message = receive(kind, *rest)
         if kind is Rows:
-            heard.append(np.ascontiguousarray(message.first[:, :8]).view("<u8")[:, 0])
-            heard.append(np.ascontiguousarray(message.second[:, :8]).view("<u8")[:, 0])
+            first, second = (
+                np.ascontiguousarray(half.reshape(-1, 10)[:, :8]).view("<u8")[:, 0]
+                for half in (message.first, message.second)
+            )
+            for start in range(0, len(second), N):  # as one message a block would bring them
+                heard.append(first[start : start + N])
+                heard.append(second[start : start + N])
         elif kind is Reply:
             heard.append(np.asarray(message.words).reshape(-1))
         return message
@@ -137,7 +144,7 @@ def test_the_wire_of_30000_rows_is_useless_to_a_label_attacker():
 
         return run
 
-    pair.run(fit(0, (ours, label, 4)), fit(1, (theirs, None, 5)), timeout=600)
+    pair.run(fit(0, (ours, Known(label), 4)), fit(1, (theirs, Known(), 5)), timeout=600)
     for side, kept in zip(sides, heard, strict=True):
         columns = _row_shaped(side.seen, rows) + _joined(kept, rows)
         assert len(columns) > 100

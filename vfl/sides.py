@@ -1,0 +1,113 @@
+"""What one side brings to the passes: its whitened columns in fixed point, what it knows of the rows, the scales.
+
+Local; nothing is sent here. Steps 0 and 2 of docs/protocols/09-split-logistic-regression.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from kernels.prg import Prg
+from party.errors import InternalError
+from vfl import schedule
+from vfl.prepare import MATRIX_BITS, Known, Whitened
+from vfl.schedule import Scales
+
+__all__ = ["Ours", "Part", "Settings", "ours", "shuffled"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both sides must use alike.
+
+    l2: penalty of half the squared weights. tolerance: see `schedule.stop_limit`. passes: at most so many, None: the
+    usual limit. period: the window to begin with. patience: stop after so many checks without a lower held-out loss,
+    0: never. warm: begin on a part of the rows from `schedule.WARM_ROWS` rows. weighed: rows have weights.
+    """
+
+    l2: float = 1.0
+    tolerance: float = 1e-6
+    passes: int | None = None
+    period: int = 64
+    patience: int = 0
+    warm: bool = True
+    weighed: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class Part:
+    """The rows of a pass, training rows first, then held-out ones; `columns` has the penalty's rows after them."""
+
+    columns: np.ndarray  # int64 (d, rows + held + d): whitened rows at 2^fx, then the penalty's rows at 2^fp
+    rows: int
+    held: int
+    shift: int  # the gradient of these rows times 2^shift stands for that of all
+    signs: np.ndarray | None
+    weights: np.ndarray | None  # divided by 2^e, so at most 1
+    offset: np.ndarray | None
+
+
+@dataclass(frozen=True, repr=False)
+class Ours:
+    """One side's input of every pass. Blocks of weights are ordered label holder, feature holder."""
+
+    parts: tuple[Part, ...]  # all rows; before that, where the training begins on fewer, these
+    block: slice  # our weights among all
+    peer_block: slice
+    scales: Scales
+    settings: Settings
+
+    def part(self, number: int) -> Part:
+        """The rows of pass `number`."""
+        return self.parts[0] if number <= schedule.WARM_PASSES else self.parts[-1]
+
+    @property
+    def weights(self) -> int:
+        """Weights of both sides."""
+        return int(max(self.block.stop, self.peer_block.stop))
+
+    def digest(self) -> bytes:
+        """Of all that the passes compute with, 32 bytes: another digest, other randomness."""
+        state = sha256(repr((self.block, self.peer_block, self.scales, self.settings)).encode())
+        for part in self.parts:
+            state.update(repr((part.rows, part.held, part.shift)).encode())
+            for values in (part.columns, part.signs, part.weights, part.offset):
+                state.update(b"\x00" if values is None else np.ascontiguousarray(values).data)
+        return state.digest()
+
+
+def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings: Settings) -> Ours:
+    """Our columns in fixed point and our place among the weights; theirs: how many columns the peer has."""
+    scales.check()
+    rows = len(whitened.values) - known.held
+    data = np.rint(whitened.values.T * 2.0**scales.matrix).astype(np.int64)
+    penalty = np.rint(whitened.penalty * 2.0**scales.penalty).astype(np.int64)
+    if max(int(np.abs(data).max(initial=0)), int(np.abs(penalty).max(initial=0))) >= 1 << (MATRIX_BITS - 1):
+        raise InternalError("a whitened column does not fit its fixed point")
+    signs = None if known.label is None else 2.0 * known.label - 1.0
+    weights = None if known.weights is None else known.weights * 2.0**-scales.most
+
+    def part(count: int, shift: int) -> Part:
+        # `count` training rows, then the held-out ones, then the penalty's
+        taken = np.r_[0:count, rows : rows + known.held] if count < rows else slice(None)
+        columns = np.hstack([data[:, taken], penalty])
+        vectors = (None if values is None else values[taken] for values in (signs, weights, known.offset))
+        return Part(columns, count, known.held, shift, *vectors)
+
+    warm = settings.warm and rows >= schedule.WARM_ROWS
+    parts = (part(rows >> schedule.WARM_SHIFT, schedule.WARM_SHIFT),) if warm else ()
+    width = len(data)
+    first = known.label is not None
+    block, peer_block = (
+        (slice(0, width), slice(width, width + theirs)) if first else (slice(theirs, theirs + width), slice(0, theirs))
+    )
+    return Ours((*parts, part(rows, 0)), block, peer_block, scales, settings)
+
+
+def shuffled(rows: int, held: int) -> np.ndarray:
+    """A public order of the training rows, so that the first of them are a fair part; held-out rows stay last."""
+    words = Prg(sha256(b"tallystick/v1/train/warm").digest(), "warm").words(rows - held)
+    return np.concatenate([np.argsort(words, kind="stable"), np.arange(rows - held, rows)])
