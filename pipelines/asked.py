@@ -131,6 +131,11 @@ def train_spec(job: Job) -> vfl.TrainSpec:
         test_fraction=job.train.test_fraction,
         tolerance=job.train.tol,
         passes=job.train.max_passes,
+        weights=None if job.train.weights is None else job.train.weights.partition(".")[2],
+        class_weight=job.train.class_weight,
+        offset={party: column for party, _, column in (name.partition(".") for name in job.train.offset)},
+        early_stopping=job.train.early_stopping,
+        validation_fraction=job.train.validation_fraction,
     )
 
 

@@ -70,6 +70,11 @@ class Train:
     test_fraction: float = 0.2
     tol: float = 1e-6
     max_passes: int | None = None
+    weights: str | None = None
+    class_weight: str | tuple[float, float] | None = None
+    offset: tuple[str, ...] = ()
+    early_stopping: int | None = None
+    validation_fraction: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,11 @@ class Job:
             "test_fraction": self.train.test_fraction,
             "tol": self.train.tol,
             "max_passes": self.train.max_passes,
+            "weights": self.train.weights,
+            "class_weight": _listed(self.train.class_weight),
+            "offset": list(self.train.offset),
+            "early_stopping": self.train.early_stopping,
+            "validation_fraction": self.train.validation_fraction,
         }
         return {
             "version": self.version,
@@ -171,6 +181,11 @@ class Job:
                     float(train["test_fraction"]),
                     float(train["tol"]),
                     None if train["max_passes"] is None else int(train["max_passes"]),
+                    None if train["weights"] is None else _text(train["weights"]),
+                    _class_weight(train["class_weight"]),
+                    tuple(map(_text, train["offset"])),
+                    None if train["early_stopping"] is None else int(train["early_stopping"]),
+                    float(train["validation_fraction"]),
                 ),
                 score=None if score is None else Score(_text(score["receiver"])),
                 version=int(raw["version"]),
@@ -264,6 +279,30 @@ class Job:
             yield "train.tol", "is between 1e-12 and 0.1", "1e-6 is the default"
         if train.max_passes is not None and not 1 <= train.max_passes <= 1000:
             yield "train.max_passes", "is between 1 and 1000", None
+        yield from self._wrong_options(train)
+
+    def _wrong_options(self, train: Train) -> Iterator[tuple[str, str, str | None]]:
+        holder = train.label.split(".")[0]
+        features = {f"{party}.{column}" for party, columns in train.features for column in columns}
+        extra = (*((train.weights,) if train.weights else ()), *train.offset)
+        yield from self._columns("train.weights", (train.weights,) if train.weights else ())
+        yield from self._columns("train.offset", train.offset)
+        if train.weights is not None and train.weights.split(".")[0] != holder:
+            yield "train.weights", f"is a column of {holder}, who has the label", None
+        if len({column.split(".")[0] for column in train.offset}) < len(train.offset):
+            yield "train.offset", "names one column of a party", "add them up in one column"
+        for column in extra:
+            if column in features or column == train.label:
+                yield "train", f"{column} cannot be a feature or the label and a weight or offset, too", None
+        known = isinstance(train.class_weight, str) and train.class_weight == "balanced"
+        if isinstance(train.class_weight, str) and not known:
+            yield "train.class_weight", "is `balanced` or two numbers: of class 0 and class 1", None
+        if isinstance(train.class_weight, tuple) and not all(1e-3 <= weight <= 1e3 for weight in train.class_weight):
+            yield "train.class_weight", "lies between 0.001 and 1000", None
+        if train.early_stopping is not None and not 1 <= train.early_stopping <= 100:
+            yield "train.early_stopping", "is between 1 and 100 checks without a lower held-out loss", "3 is usual"
+        if not 0.01 <= train.validation_fraction <= 0.5:
+            yield "train.validation_fraction", "is between 0.01 and 0.5", "0.1 is the default"
 
     def _columns(self, place: str, columns: tuple[str, ...]) -> Iterator[tuple[str, str, str | None]]:
         for column in columns:
@@ -279,6 +318,17 @@ def _truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("not true or false")
     return value
+
+
+def _listed(weights: str | tuple[float, float] | None) -> str | list[float] | None:
+    return list(weights) if isinstance(weights, tuple) else weights
+
+
+def _class_weight(value: Any) -> str | tuple[float, float] | None:
+    if value is None or isinstance(value, str):
+        return value
+    zero, one = map(float, value)
+    return zero, one
 
 
 def _text(value: object) -> str:

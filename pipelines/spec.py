@@ -10,6 +10,10 @@ from pipelines.job import Align, Analysis, Job, Score, Train
 
 __all__ = ["read_job"]
 
+_TRAIN = (
+    *("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes"),
+    *("weights", "class_weight", "offset", "early_stopping", "validation_fraction"),
+)
 _RESERVED = ("learns", "duplicates", "keep", "incremental")
 
 
@@ -101,10 +105,11 @@ def _train(top: Reader) -> Train | None:
     node = top.optional("train")
     if node is None or node.is_null:
         return None
-    node.refuse_unknown(("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes"))
+    node.refuse_unknown(_TRAIN)
     features = node.required("features").mapping()
     defaults = Train("", ())
     winsorise, most = node.optional("winsorise"), node.optional("max_passes")
+    weights, offset, patience = map(node.optional, ("weights", "offset", "early_stopping"))
 
     def number(key: str, default: float) -> float:
         reader = node.optional(key)
@@ -118,7 +123,24 @@ def _train(top: Reader) -> Train | None:
         test_fraction=number("test_fraction", defaults.test_fraction),
         tol=number("tol", defaults.tol),
         max_passes=None if most is None or most.is_null else most.integer(1, 1000),
+        weights=None if weights is None else weights.text(256),
+        class_weight=_class_weight(node),
+        offset=() if offset is None else _names(offset),
+        early_stopping=None if patience is None else patience.integer(1, 100),
+        validation_fraction=number("validation_fraction", defaults.validation_fraction),
     )
+
+
+def _class_weight(node: Reader) -> str | tuple[float, float] | None:
+    wanted = node.optional("class_weight")
+    if wanted is None or wanted.is_null:
+        return None
+    if not wanted.is_list:
+        return wanted.text(20)
+    numbers = [item.number() for item in wanted.list(3)]
+    if len(numbers) != 2:
+        raise wanted.error("is `balanced` or two numbers: of class 0 and class 1")
+    return numbers[0], numbers[1]
 
 
 def _score(top: Reader) -> Score | None:

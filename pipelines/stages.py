@@ -188,6 +188,8 @@ def train(live: Live) -> None:
     names = list(spec.features[live.us])
     if spec.label_holder == live.us:
         names.append(spec.label[1])
+        names += [] if spec.weights is None else [spec.weights]
+    names += [spec.offset[live.us]] if live.us in spec.offset else []
     checkpoints = vfl.FileCheckpoints(live.state.folder / "passes")
     most = spec.passes or vfl.plan(spec, len(_aligned(live).rows)).passes
     fitted = vfl.train(

@@ -12,29 +12,23 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kernels.prg import Prg
 from party.errors import DataError
 
-if TYPE_CHECKING:
-    from vfl.spec import TrainSpec
-
 __all__ = [
     "LEAST_FEATURES",
     "MATRIX_BITS",
-    "MOST_WEIGHT",
     "Known",
     "Prepared",
     "Whitened",
     "check_columns",
     "check_label",
-    "check_weights",
     "held_out",
-    "known",
     "labels",
+    "numbers",
     "prepare",
     "split",
     "standardise",
@@ -45,9 +39,6 @@ Columns = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 MATRIX_BITS = 20  # signed width of a whitened, scaled matrix entry: |entry| < 2^19
 LEAST_FEATURES = 3
-MOST_WEIGHT = 20  # weights of rows lie between 2^-20 and 2^20
-MOST_OFFSET = 50.0
-_MOST_SPREAD = 8
 _RANK = 1e-9  # eigenvalues below this part of the largest are directions without data
 
 
@@ -130,30 +121,30 @@ def prepare(columns: Columns, test: np.ndarray, winsorise: float | None) -> Prep
     Raises DataError for text, dates, NaN and infinities, naming the column.
     """
     names = tuple(columns)
-    numbers = [_numbers(name, *columns[name]) for name in names]
+    given = [numbers(name, *columns[name]) for name in names]
     means, sds = np.zeros(len(names)), np.zeros(len(names))
-    for place, (values, valid) in enumerate(numbers):
+    for place, (values, valid) in enumerate(given):
         known = values[valid & ~test]
         if len(known) and known.min() < known.max():
             means[place], sds[place] = known.mean(), known.std()
         elif len(known):
             means[place] = known[0]
-    return Prepared(names, means, sds, _scaled(numbers, means, sds, winsorise))
+    return Prepared(names, means, sds, _scaled(given, means, sds, winsorise))
 
 
 def standardise(columns: Columns, means: np.ndarray, sds: np.ndarray, winsorise: float | None) -> np.ndarray:
     """New rows on the scale of a trained model: float64, shape (n, d)."""
-    return _scaled([_numbers(name, *columns[name]) for name in columns], means, sds, winsorise)
+    return _scaled([numbers(name, *columns[name]) for name in columns], means, sds, winsorise)
 
 
 def labels(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """The label column as int64 0/1, shape (n,). Raises DataError for NULL and for anything but bool, 0 and 1."""
     if not bool(np.all(valid)):
         raise DataError(f"label {name} is NULL in an aligned row", hint="filter these rows out before aligning")
-    numbers, _ = _numbers(name, values, np.ones(len(values), dtype=bool))
-    if not bool(np.all((numbers == 0.0) | (numbers == 1.0))):
+    found, _ = numbers(name, values, np.ones(len(values), dtype=bool))
+    if not bool(np.all((found == 0.0) | (found == 1.0))):
         raise DataError(f"label {name} holds values other than true, false, 0 and 1")
-    return numbers.astype(np.int64)
+    return found.astype(np.int64)
 
 
 def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int) -> None:
@@ -191,64 +182,6 @@ def check_label(label: np.ndarray, min_rows: int) -> None:
         )
 
 
-def known(
-    spec: TrainSpec, us: str, columns: Columns, label: np.ndarray | None, split_: tuple[np.ndarray, np.ndarray]
-) -> Known:
-    """What we know of all aligned rows by this job. Raises DataError for unfit weights and offsets."""
-    training = ~split_[0] & ~split_[1]
-    offset = None
-    if us in spec.offset:
-        name = spec.offset[us]
-        offset, valid = _numbers(name, *columns[name])
-        if not bool(valid.all()):
-            raise DataError(f"offset {name} is NULL in an aligned row", hint="fill it, or filter these rows out")
-        if float(np.abs(offset).max(initial=0.0)) > MOST_OFFSET:
-            raise DataError(f"offset {name} is over {MOST_OFFSET:g} in size; it is added to the logit")
-    if label is None or (spec.weights is None and spec.class_weight is None):
-        return Known(label, None, offset)
-    weights = np.ones(len(label))
-    if spec.weights is not None:
-        weights, valid = _numbers(spec.weights, *columns[spec.weights])
-        if not bool(valid.all()) or float(weights.min(initial=0.0)) < 0.0:
-            raise DataError(f"weight {spec.weights} is NULL or negative in an aligned row")
-    if spec.class_weight is not None:
-        weights = weights * _class_weights(spec.class_weight, label, training)[label]
-    return Known(label, weights, offset)
-
-
-def check_weights(known: Known, min_rows: int) -> None:
-    """Refuse weights of rows under which the model would speak of a few: our own protection. Raises DataError.
-
-    In each class the effective number of rows, (sum w)^2 / sum w^2, is at least min_rows.
-    """
-    if known.weights is None or known.label is None:
-        return
-    for value in (0, 1):
-        some = known.weights[known.label == value]
-        total, squares = float(some.sum()), float((some**2).sum())
-        if squares == 0.0 or total**2 / squares < max(1, min_rows):
-            raise DataError(
-                "the weights of rows rest on fewer rows of one class than min_rows: the model would speak of single"
-                " rows",
-                hint="use milder weights",
-            )
-    mean, most = float(known.weights.mean()), float(known.weights.max())
-    if not 2.0**-MOST_WEIGHT < mean <= most < 2.0**MOST_WEIGHT or most > 2.0**_MOST_SPREAD * mean:
-        raise DataError(
-            f"weights of rows have a mean of {mean:g} and go up to {most:g}: more than fixed point holds",
-            hint=f"scale them; none may be over {2**_MOST_SPREAD} times the mean",
-        )
-
-
-def _class_weights(wanted: str | tuple[float, float], label: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """Weights of class 0 and 1; balanced: rows / (2 rows of the class), over the training rows."""
-    if not isinstance(wanted, str):
-        return np.array(wanted)
-    ones = float(label[training].sum())
-    total = float(training.sum())
-    return total / (2.0 * np.array([max(total - ones, 1.0), max(ones, 1.0)]))
-
-
 def whiten(values: np.ndarray, l2: float, *, intercept: bool, known: Known | None = None, mean: int = 0) -> Whitened:
     """Whiten standardised rows, shape (n, d), by those that are not held out; with intercept a column of ones is put
     before them.
@@ -273,18 +206,19 @@ def whiten(values: np.ndarray, l2: float, *, intercept: bool, known: Known | Non
 
 
 def _scaled(
-    numbers: list[tuple[np.ndarray, np.ndarray]], means: np.ndarray, sds: np.ndarray, winsorise: float | None
+    given: list[tuple[np.ndarray, np.ndarray]], means: np.ndarray, sds: np.ndarray, winsorise: float | None
 ) -> np.ndarray:
-    rows = len(numbers[0][0]) if numbers else 0
-    out = np.zeros((rows, len(numbers)))
-    for place, (values, valid) in enumerate(numbers):
+    rows = len(given[0][0]) if given else 0
+    out = np.zeros((rows, len(given)))
+    for place, (values, valid) in enumerate(given):
         if sds[place] > 0.0:
             scaled = np.where(valid, (values - means[place]) / sds[place], 0.0)
             out[:, place] = scaled if winsorise is None else np.clip(scaled, -winsorise, winsorise)
     return out
 
 
-def _numbers(name: str, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def numbers(name: str, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A column as float64, 0 where it is missing, and where it is not. Raises DataError for what is no number."""
     known = np.asarray(valid, dtype=bool)
     if values.dtype.kind not in "biufO" or any(isinstance(value, str) for value in values[known][:1]):
         raise DataError(
@@ -292,10 +226,10 @@ def _numbers(name: str, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarr
             hint="encode it first: one-hot (a 0/1 column for each category) or weight of evidence (WOE)",
         )
     try:
-        numbers = np.zeros(len(values))
-        numbers[known] = values[known].astype(np.float64)
+        found = np.zeros(len(values))
+        found[known] = values[known].astype(np.float64)
     except (TypeError, ValueError):
         raise DataError(f"column {name} holds something that is not a number") from None
-    if not bool(np.all(np.isfinite(numbers))):
+    if not bool(np.all(np.isfinite(found))):
         raise DataError(f"column {name} holds NaN or an infinity", hint="declare the column `nan: null`")
-    return numbers, known
+    return found, known

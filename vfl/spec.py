@@ -166,6 +166,12 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
     ]
     if spec.winsorise is None:
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
+    if weighed:
+        lines.append(
+            f"{other} learns the size of the weights of rows, as two powers of two: their mean and the largest"
+        )
+    if spec.early_stopping:
+        lines.append("both learn on checking passes whether the loss over the held-out rows is the lowest so far")
     if receiver is not None:
         giver = other if receiver == label else label
         lines.append(

@@ -21,6 +21,8 @@ from vfl.metrics import Metrics
 from vfl.model import ModelHalf
 from vfl.passes import Progress
 from vfl.prepare import Known, Whitened
+from vfl.rows import MOST_WEIGHT, check_weights
+from vfl.rows import known as know
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.score import share_metrics
 from vfl.secure import Arithmetic, Secure
@@ -31,7 +33,6 @@ from vfl.state import Checkpoints, MemoryCheckpoints, State, resume, saved
 __all__ = ["Fitted", "Half", "Settings", "fit_weights", "train"]
 
 _LEAST_SCALE, _MOST_SCALE = 0, prepare.MATRIX_BITS - 1
-_MOST_WEIGHT = prepare.MOST_WEIGHT
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,8 +47,8 @@ class Scale(Message, kind=0x0601):
 class Weighing(Message, kind=0x0605):
     """Step 0, both ways where rows have weights: powers of two near the mean and the largest; 0 without weights."""
 
-    mean: Annotated[int, Int(-_MOST_WEIGHT, _MOST_WEIGHT)]
-    most: Annotated[int, Int(-_MOST_WEIGHT, _MOST_WEIGHT)]
+    mean: Annotated[int, Int(-MOST_WEIGHT, MOST_WEIGHT)]
+    most: Annotated[int, Int(-MOST_WEIGHT, MOST_WEIGHT)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,9 +100,8 @@ def train(
     prepare.check_columns(ready, test | held, engine.guard.min_rows)
     if label is not None:
         prepare.check_label(label[~test & ~held], engine.guard.min_rows)
-    known = prepare.known(spec, us, columns, label, (test, held))
-    if known.weights is not None:
-        prepare.check_weights(known, engine.guard.min_rows)
+    known = know(spec, us, columns, label, (test, held))
+    check_weights(known, engine.guard.min_rows)
     order = np.concatenate([np.flatnonzero(~test & ~held), np.flatnonzero(held)])
     table = (ready.values[order], known.part(order, int(held.sum())), spec.columns_of(engine.channel.peer))
     arithmetic = Secure(engine, prepare.MATRIX_BITS)

@@ -13,7 +13,7 @@ from tests.support import run_pair
 from tests.vfl import ideal, tables
 from tests.vfl.real import Pair
 from tests.vfl.test_train import SALT, _spec
-from vfl import passes, prepare, schedule, sides, spec
+from vfl import passes, prepare, rows, schedule, sides, spec
 from vfl.prepare import Known
 from vfl.secure import Secure
 from vfl.sides import Settings
@@ -56,7 +56,7 @@ def test_balanced_classes_are_scikit_learns():
     label = label & (np.random.default_rng(5).random(1500) < 0.2)  # few events
     job = replace(_spec(ours, theirs), class_weight="balanced")
     test = prepare.split(1500, 0.0, SALT)
-    known = prepare.known(job, "bank", {}, label, (test, test))
+    known = rows.known(job, "bank", {}, label, (test, test))
     halves = _fit((ours, theirs, label), known, Settings(weighed=True))
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000, class_weight="balanced")
     model.fit(np.hstack([ours, theirs]), label)
@@ -167,7 +167,7 @@ def test_unfit_weights_and_offsets_are_refused_with_the_column(change, words):
     }
     test = np.zeros(200, dtype=bool)
     with pytest.raises(DataError, match=words):
-        prepare.check_weights(prepare.known(job, "bank", columns, label, (test, test)), 5)
+        rows.check_weights(rows.known(job, "bank", columns, label, (test, test)), 5)
 
 
 @pytest.mark.parametrize(

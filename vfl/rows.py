@@ -1,0 +1,80 @@
+"""What one party knows of the aligned rows beside its features: label, weights, offset. Local; checked, never sent.
+
+Step 0 of docs/protocols/09-split-logistic-regression.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from party.errors import DataError
+from vfl.prepare import Known, numbers
+from vfl.spec import TrainSpec
+
+__all__ = ["MOST_WEIGHT", "check_weights", "known"]
+
+MOST_WEIGHT = 20  # weights of rows lie between 2^-20 and 2^20
+_MOST_OFFSET = 50.0
+_MOST_SPREAD = 8
+
+Columns = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def known(
+    spec: TrainSpec, us: str, columns: Columns, label: np.ndarray | None, split_: tuple[np.ndarray, np.ndarray]
+) -> Known:
+    """What we know of all aligned rows by this job. Raises DataError for unfit weights and offsets."""
+    training = ~split_[0] & ~split_[1]
+    offset = None
+    if us in spec.offset:
+        name = spec.offset[us]
+        offset, valid = numbers(name, *columns[name])
+        if not bool(valid.all()):
+            raise DataError(f"offset {name} is NULL in an aligned row", hint="fill it, or filter these rows out")
+        if float(np.abs(offset).max(initial=0.0)) > _MOST_OFFSET:
+            raise DataError(f"offset {name} is over {_MOST_OFFSET:g} in size; it is added to the logit")
+    if label is None or (spec.weights is None and spec.class_weight is None):
+        return Known(label, None, offset)
+    weights = np.ones(len(label))
+    if spec.weights is not None:
+        weights, valid = numbers(spec.weights, *columns[spec.weights])
+        if not bool(valid.all()) or float(weights.min(initial=0.0)) < 0.0:
+            raise DataError(f"weight {spec.weights} is NULL or negative in an aligned row")
+    if spec.class_weight is not None:
+        weights = weights * _class_weights(spec.class_weight, label, training)[label]
+    return Known(label, weights, offset)
+
+
+def check_weights(known: Known, min_rows: int) -> None:
+    """Refuse weights of rows under which the model would speak of a few: our own protection. Raises DataError.
+
+    In each class the effective number of rows, (sum w)^2 / sum w^2, is at least min_rows.
+    """
+    if known.weights is None or known.label is None:
+        return
+    for value in (0, 1):
+        some = known.weights[known.label == value]
+        total, squares = float(some.sum()), float((some**2).sum())
+        if squares == 0.0 or total**2 / squares < max(1, min_rows):
+            raise DataError(
+                "the weights of rows rest on fewer rows of one class than min_rows: the model would speak of single"
+                " rows",
+                hint="use milder weights",
+            )
+    mean, most = float(known.weights.mean()), float(known.weights.max())
+    if not 2.0**-MOST_WEIGHT < mean <= most < 2.0**MOST_WEIGHT or most > 2.0**_MOST_SPREAD * mean:
+        raise DataError(
+            f"weights of rows have a mean of {mean:g} and go up to {most:g}: more than fixed point holds",
+            hint=f"scale them; none may be over {2**_MOST_SPREAD} times the mean",
+        )
+
+
+def _class_weights(wanted: str | tuple[float, float], label: np.ndarray, training: np.ndarray) -> np.ndarray:
+    """Weights of class 0 and 1; balanced: rows / (2 rows of the class), over the training rows."""
+    if not isinstance(wanted, str):
+        return np.array(wanted)
+    ones = float(label[training].sum())
+    total = float(training.sum())
+    return total / (2.0 * np.array([max(total - ones, 1.0), max(ones, 1.0)]))
