@@ -2,6 +2,7 @@
 
 `lift`: mod t to mod 2^64. `truncate`: drop low bits. `to_arithmetic`: an XOR-shared bit to a share mod 2^64.
 `select`: an XOR-shared bit times a shared value. All are called by both sides at the same time with their own half.
+`cut_offered` and `cut_chosen` are a truncation's local parts, for protocols that make its transfer beside their own.
 
 Both lift and truncate need the *wrap bit* of two shares: whether a + b, as integers, reaches the modulus M. If the
 value a + b mod M is known to lie in [0, M/2), the wrap bit is the OR of [a >= M/2] and [b >= M/2]: without a wrap,
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from mpc.engine import Engine
 from party.errors import InternalError
 
-__all__ = ["lift", "select", "to_arithmetic", "truncate"]
+__all__ = ["cut_chosen", "cut_offered", "lift", "select", "to_arithmetic", "truncate"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[Any]  # uint8 or bool
@@ -67,22 +68,34 @@ def truncate(engine: Engine, share: Words, shift: int) -> Words:
     top bits. One side rounds its share down, the other up: floor(a' / 2^s) + ceil(b / 2^s) - 2^(64-s) wrap - 2^(62-s)
     differs from value / 2^s by the difference of two numbers in [0, 1), so by less than 1.
     """
-    _check(share)
-    if not 0 <= shift <= 62:
-        raise InternalError("a truncation drops between 0 and 62 bits")
     if shift == 0:
+        _check(share)
         return share.copy()
-    s = np.uint64(shift)
-    unit = np.uint64(2 ** (64 - shift))
     if engine.index == _SENDER:
-        moved = share + np.uint64(2**62)
-        wraps = _wraps_sent(engine, moved >= np.uint64(2**63), unit)
-        lowered: Words = moved >> s
-        return lowered - np.uint64(2 ** (62 - shift)) - wraps
-    wraps = _wraps_received(engine, share >= np.uint64(2**63))
+        kept, deltas = cut_offered(share, shift)
+        return kept - engine.ot.cot_send(deltas.reshape(-1)).reshape(share.shape)
+    kept, high = cut_chosen(share, shift)
+    return kept - _wraps_received(engine, high)
+
+
+def cut_offered(share: Words, shift: int) -> tuple[Words, Words]:
+    """Index 0's local part of `truncate`, shift 1 to 62: (kept, deltas), each of the shape of share.
+
+    Its share of the result is kept less its share of bit * delta, the bits being those of `cut_chosen`.
+    """
+    unit = _unit(share, shift)
+    moved = share + np.uint64(2**62)
+    ours, deltas = _wraps_offered(moved >= np.uint64(2**63), unit)
+    kept: Words = (moved >> np.uint64(shift)) - np.uint64(2 ** (62 - shift)) - ours
+    return kept, deltas
+
+
+def cut_chosen(share: Words, shift: int) -> tuple[Words, Bits]:
+    """Index 1's local part of `truncate`: (kept, bits); its share of the result is kept less that of bit * delta."""
+    _unit(share, shift)
     up = (share & np.uint64(2**shift - 1)) != 0
-    rounded: Words = (share >> s) + up.astype(np.uint64)
-    return rounded - wraps
+    kept: Words = (share >> np.uint64(shift)) + up.astype(np.uint64)
+    return kept, share >= np.uint64(2**63)
 
 
 def to_arithmetic(engine: Engine, bits: Bits) -> Words:
@@ -116,12 +129,26 @@ def select(engine: Engine, bits: Bits, values: Words) -> Words:
 
 def _wraps_sent(engine: Engine, high: Bits, correction: np.uint64) -> Words:
     """The share of wrap * correction at the side that offers; high is its bit."""
-    ours = high.astype(np.uint64) * correction
-    return ours + engine.ot.cot_send((correction - ours).reshape(-1)).reshape(high.shape)
+    ours, deltas = _wraps_offered(high, correction)
+    return ours + engine.ot.cot_send(deltas.reshape(-1)).reshape(high.shape)
+
+
+def _wraps_offered(high: Bits, correction: np.uint64) -> tuple[Words, Words]:
+    """OR(high, g) * correction = ours + g * delta: (ours, deltas)."""
+    ours: Words = high.astype(np.uint64) * correction
+    return ours, correction - ours
 
 
 def _wraps_received(engine: Engine, high: Bits) -> Words:
     return engine.ot.cot_receive(high.reshape(-1)).reshape(high.shape)
+
+
+def _unit(share: Words, shift: int) -> np.uint64:
+    """What a wrap of the ring is worth after the shift."""
+    _check(share)
+    if not 1 <= shift <= 62:
+        raise InternalError("a truncation drops between 0 and 62 bits, and between 1 and 62 where it makes a transfer")
+    return np.uint64(2 ** (64 - shift))
 
 
 def _check(share: Words) -> None:

@@ -37,7 +37,7 @@ from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["Ot"]
+__all__ = ["Ot", "correlated"]
 
 Words = npt.NDArray[np.uint64]
 
@@ -180,9 +180,9 @@ class Ot:
         Rounds: 1 in all. Bytes: 4 n to us, 8 n k from us, 24 a frame.
         """
         flat = _as_columns(deltas)
-        zero, one = self.offer(*flat.shape)
-        self._send_words(zero - one + flat)
-        return _like(np.zeros_like(zero) - zero, deltas)
+        reply, share = correlated(*self.offer(*flat.shape), flat)
+        self._send_words(reply)
+        return _like(share, deltas)
 
     def cot_receive(self, bits: np.ndarray, words: int | None = None) -> Words:
         """Our share of bit * delta, the deltas at the peer (`cot_send`).
@@ -204,11 +204,10 @@ class Ot:
         flat = _as_columns(deltas)
         bits = _as_bits(bits)
         keys = self.choose(bits, flat.shape[1])
-        zero, one = self.offer(*flat.shape)
-        self._send_words(zero - one + flat)
+        reply, share = correlated(*self.offer(*flat.shape), flat)
+        self._send_words(reply)
         self._add_words(keys, bits)
-        sent = np.zeros_like(zero) - zero
-        return _like(sent, deltas), keys[:, 0] if deltas.ndim == 1 else keys
+        return _like(share, deltas), keys[:, 0] if deltas.ndim == 1 else keys
 
     # --- chosen strings -----------------------------------------------------------------------------------------
 
@@ -267,6 +266,11 @@ def _under(seeds: np.ndarray, label: bytes) -> np.ndarray:
         each.update(seed.tobytes())
         found += each.digest()[:16]
     return np.frombuffer(bytes(found), dtype=np.uint8).reshape(seeds.shape)
+
+
+def correlated(zero: Words, one: Words, deltas: Words) -> tuple[Words, Words]:
+    """The offerer's end of a correlated transfer mod 2^64, from both keys of each row: (the reply, our share)."""
+    return zero - one + deltas, np.zeros_like(zero) - zero
 
 
 def _chunks(n: int) -> Iterator[slice]:
