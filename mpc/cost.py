@@ -1,13 +1,14 @@
 """What the protocols on shares put on the wire and compute, counted before anything runs.
 
-`Meter` has a method for each protocol of `mpc.convert`, `mpc.compare` and `mpc.opening`, of the same name, that takes
-sizes in place of values and adds up bytes by sender, waits, and transfers. Bytes include frame headers and are
-exact; heartbeats, keys and base transfers (`setup`) come on top. The lattice products are counted by `mpc.linear_cost`.
+`Meter` has a method for each protocol of `mpc.convert`, `mpc.compare`, `mpc.opening` and `mpc.garbled`, of the same
+name, that takes sizes in place of values and adds up bytes by sender, waits, and transfers. Bytes include frame headers
+and are exact; heartbeats, keys and base transfers (`setup`) come on top. The lattice products are counted by
+`mpc.linear_cost`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["Meter", "setup_bytes"]
@@ -137,6 +138,15 @@ class Meter:
         self.tell(1, _correction(n, 1))
         self.tell(0, _words(n, 8))
         self.transfers += n
+
+    def truncate_and_test(self, n: int, bits: int, groups: Sequence[int]) -> None:
+        """`mpc.garbled.truncate_and_test` of n elements and values of so many bits, in groups of so many."""
+        values = sum(groups)
+        gates = (bits - 1) * values - len(groups)
+        self.tell(1, _correction(n + bits * values, 1))
+        self.tell(0, _words(n + 2 * bits * values + 4 * gates + -(-len(groups) // 64), 8))
+        self.tell(1, _words(len(groups), 16))
+        self.transfers += n + bits * values
 
     def open(self, words: int, to: tuple[bool, bool]) -> None:
         """`mpc.opening.open_to` of so many words to index 0, to index 1; packed bits are words of 64."""
