@@ -11,8 +11,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from mpc import compare, convert, opening
+from mpc import compare, convert, garbled, opening
 from mpc.engine import Engine
+from mpc.garbled import Asked
 from mpc.linear import Columns
 from party.errors import InternalError
 from party.message import Message
@@ -67,6 +68,12 @@ class Arithmetic(Protocol):
 
     def truncate(self, share: np.ndarray, shift: int) -> np.ndarray:
         """Shares of |value| < 2^62 to shares of value / 2^shift, to one unit."""
+        ...
+
+    def truncate_and_test(
+        self, share: np.ndarray, shift: int, asked: Asked, what: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`truncate`, and a bit for each group of asked values, opened to both sides: is any negative? uint8."""
         ...
 
     def negative(self, share: np.ndarray, bits: int) -> np.ndarray:
@@ -152,6 +159,11 @@ class Secure:
 
     def truncate(self, share: np.ndarray, shift: int) -> np.ndarray:
         return convert.truncate(self._engine, share, shift)
+
+    def truncate_and_test(
+        self, share: np.ndarray, shift: int, asked: Asked, what: str
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return garbled.truncate_and_test(self._engine, share, shift, asked, what)
 
     def negative(self, share: np.ndarray, bits: int) -> np.ndarray:
         return compare.negative(self._engine, share, bits)

@@ -145,6 +145,20 @@ class Ideal:
 
         return self._meet(share, compute)
 
+    def truncate_and_test(self, share, shift, asked, what):
+        def compute(a, b):
+            value = (a[1] + b[1]).view(np.int64)
+            assert np.abs(value).max() < 2 ** (asked.bits - 1)
+            found = np.array([(value[group] < 0).any() for group in asked.groups]).astype(np.uint8)
+            whole = (a[0] + b[0]).view(np.int64)
+            assert np.abs(whole).max() < 2**62
+            cut = self._shares((whole >> np.int64(shift)).view(np.uint64))
+            return (cut[0], found), (cut[1], found)
+
+        cut, found = self._meet((share, asked.values), compute)
+        self.opened.append((what, found))
+        return cut, found
+
     def negative(self, share, bits):
         def compute(a, b):
             value = (a + b).view(np.int64)
