@@ -15,9 +15,10 @@ Steps (docs/protocols/16-garbled-tests.md):
 6. Index 1 evaluates, reads the outcomes, and sends their labels back, in one message; index 0 accepts no other labels.
 
 Reveals: to both sides the outcomes, one bit a group. Index 1 has one label of every wire, and so neither D nor a bit of
-an inner wire; index 0 receives a masked correction and labels that say one bit each. Semi-honest.
+an inner wire that its own bits do not give; index 0 receives a masked correction, and labels that say one bit each.
+Semi-honest.
 The hash is that of `kernels.blockhash`: half gates need tweakable circular correlation robustness (Guo, Katz, Wang, Yu,
-S&P 2020, section 3), which that construction has in the ideal-cipher model, with one tweak a half gate.
+S&P 2020), which that construction has in the ideal-cipher model, with one tweak a half gate.
 Source: Zahur, Rosulek, Evans, "Two Halves Make a Whole", EUROCRYPT 2015; Kolesnikov, Schneider, ICALP 2008 (free XOR);
 Kolesnikov, Sadeghi, Schneider, CANS 2009 (the adder); labels by correlated transfer: Asharov et al., CCS 2013.
 """
