@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kernels.prg import Prg
 from mpc.engine import Engine
 from mpc.garbled import Asked, Evaluator, Garbler, circuit, fresh_offset, truncate_and_test
 from party.channel import memory_pair
@@ -64,9 +65,9 @@ def measure(count: int, bits: int) -> dict[str, float]:
     before = sum(channel.counters.sent for channel in channels)
     exchange = _median(lambda: together(lambda e: truncate_and_test(e, words, 20, asked[e.index], _WHAT)))
     sent = sum(channel.counters.sent for channel in channels) - before
-    known = asked[0].ours()
+    known, noise = asked[0].ours(), Prg(bytes(32), "benchmark")
     wires = rng.integers(0, 2**64, (*known.shape, 2), dtype=np.uint64)
-    garbling = _median(lambda: circuit(Garbler(known, fresh_offset()), wires, groups))
+    garbling = _median(lambda: circuit(Garbler(known, fresh_offset(noise)), wires, groups))
     tables = rng.integers(0, 2**64, (2 * asked[0].gates, 2), dtype=np.uint64)
     evaluating = _median(lambda: circuit(Evaluator(tables), wires, groups))
     return {"exchange_ms": exchange, "garbling_ms": garbling, "evaluating_ms": evaluating, "bytes": sent / _RUNS}

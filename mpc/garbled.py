@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.blockhash import hash_blocks
+from kernels.prg import Prg
 from mpc.convert import cut_chosen, cut_offered
 from mpc.engine import Engine
 from mpc.ot import correlated
@@ -160,7 +161,7 @@ def _pairs(groups: tuple[slice, ...]) -> Iterator[tuple[list[int], list[int]]]:
 class Garbler:
     """Gates on false labels, (m, 2) words; `tables` fills with two blocks an AND.
 
-    known: our bits (bits, m). offset: one circuit, one offset, `fresh_offset()`.
+    known: our bits (bits, m). offset: of this circuit alone, by `fresh_offset`.
     """
 
     def __init__(self, known: Bits, offset: Words) -> None:
@@ -226,11 +227,16 @@ def _times(bits: Bits, offset: Words) -> Words:
     return bits[..., None].astype(np.uint64) * offset
 
 
-def fresh_offset() -> Words:
+def fresh_offset(noise: Prg) -> Words:
     """The one secret of a circuit, (2,) words. Never used twice: two circuits under one offset give it away."""
-    offset = np.frombuffer(secrets.token_bytes(16), dtype="<u8").copy()
+    offset: Words = noise.words(2).copy()
     offset[0] |= np.uint64(1)
     return offset
+
+
+def _randomness() -> Prg:
+    """Where offsets come from. They repeat where the transfers' keys do, and only there: the page says why."""
+    return Prg(secrets.token_bytes(32), "garbled/offset")
 
 
 def _garble(engine: Engine, share: Words, shift: int, asked: Asked, what: str) -> tuple[Words, Bits]:
@@ -241,7 +247,7 @@ def _garble(engine: Engine, share: Words, shift: int, asked: Asked, what: str) -
     # 1. and 2. Keys of all transfers; each wire's false label is the key of choice 0
     zero, one = engine.ot.offer(n + known.size, 2)
     reply, masks = correlated(zero[:n, 0], one[:n, 0], deltas)
-    gates = Garbler(known, fresh_offset())
+    gates = Garbler(known, fresh_offset(_randomness()))
     carried = known.copy()
     carried[1:] = 1
     labels = zero[n:] ^ one[n:] ^ _times(carried.reshape(-1), gates.offset)

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels.blockhash import hash_blocks
+from kernels.prg import Prg
 from mpc import garbled
 from mpc.cost import Meter
 from mpc.garbled import Asked, Evaluator, Garbled, Garbler, Outcomes, circuit, fresh_offset, truncate_and_test
@@ -22,6 +24,7 @@ from tests.mpc.ot_support import Half, both, halves, opened, split
 from tests.support import run_pair
 
 WHAT = "a test: signs"
+NOISE = Prg(bytes(32), "tests")
 NONE = np.empty(0, dtype=np.uint64)
 Numbers = np.ndarray[Any, Any]
 
@@ -142,7 +145,7 @@ def prepared(seed: int, bits: int = 9) -> tuple[Asked, Asked, list[int]]:
 def garbled_locally(ours: Asked, theirs: Asked, seed: int) -> tuple[Garbler, Numbers, Numbers]:
     """What the transfers leave behind, without them: the garbler, all false labels, and the evaluator's."""
     known, bits = ours.ours(), theirs.ours()
-    gates = Garbler(known, fresh_offset())
+    gates = Garbler(known, fresh_offset(NOISE))
     false = np.random.default_rng(seed).integers(0, 2**64, (*known.shape, 2), dtype=np.uint64)
     carried = bits.copy()
     carried[0] &= known[0]
@@ -164,7 +167,7 @@ def test_an_and_is_two_half_gates_as_published() -> None:
     """One gate at a time, on Python integers: Zahur, Rosulek, Evans, figure 2; and all four inputs of a gate."""
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 2**64, (2, 32, 2), dtype=np.uint64)
-    gates = Garbler(np.zeros((1, 32), dtype=np.uint8), fresh_offset())
+    gates = Garbler(np.zeros((1, 32), dtype=np.uint8), fresh_offset(NOISE))
     first, second = gates.both(y, x), gates.both(x, y)
     delta = number(gates.offset)
     for place in range(32):
@@ -224,6 +227,29 @@ def test_no_two_blocks_that_the_evaluator_has_are_the_offset_apart() -> None:
     have = {block.tobytes() for block in blocks}
     assert len(have) > 2 * ours.gates
     assert not have & {(block ^ gates.offset).tobytes() for block in blocks}
+
+
+def test_the_same_keys_bits_and_offset_give_the_same_circuit() -> None:
+    ours, theirs, _ = prepared(5)
+    tables = []
+    for _ in range(2):
+        gates, false, _ = garbled_locally(ours, theirs, 5)
+        gates.offset = fresh_offset(Prg(b"a seed of sixteen", "tests"))
+        circuit(gates, false, GROUPS)
+        tables.append(np.concatenate(gates.tables))
+    assert np.array_equal(*tables)
+
+
+def test_another_offset_under_the_same_keys_would_show_both() -> None:
+    """Why offsets must repeat where keys do: of a wire that is 1 both times, the evaluator has two labels."""
+    ours, theirs, _ = prepared(6)
+    runs = [garbled_locally(ours, theirs, 7) for _ in range(2)]
+    for gates, false, _ in runs:
+        circuit(gates, false, GROUPS)
+    hashed = [hash_blocks(np.ascontiguousarray(there[2]), 2 * 60) for _, _, there in runs]  # at the second AND
+    found = runs[0][0].tables[1][:60] ^ runs[1][0].tables[1][:60] ^ hashed[0] ^ hashed[1]
+    secrets = {gates.offset.tobytes() for gates, _, _ in runs}
+    assert secrets & {block.tobytes() for block in found}
 
 
 def test_colours_of_inner_wires_say_nothing_of_their_bits() -> None:
