@@ -25,7 +25,6 @@ Kolesnikov, Sadeghi, Schneider, CANS 2009 (the adder); labels by correlated tran
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -228,15 +227,13 @@ def _times(bits: Bits, offset: Words) -> Words:
 
 
 def fresh_offset(noise: Prg) -> Words:
-    """The one secret of a circuit, (2,) words. Never used twice: two circuits under one offset give it away."""
+    """The one secret of a circuit, (2,) words. Never used twice: two circuits under one offset give it away.
+
+    noise: made where the transfers' keys are, so that offsets repeat where these do, and only there: the page says why.
+    """
     offset: Words = noise.words(2).copy()
     offset[0] |= np.uint64(1)
     return offset
-
-
-def _randomness() -> Prg:
-    """Where offsets come from. They repeat where the transfers' keys do, and only there: the page says why."""
-    return Prg(secrets.token_bytes(32), "garbled/offset")
 
 
 def _garble(engine: Engine, share: Words, shift: int, asked: Asked, what: str) -> tuple[Words, Bits]:
@@ -247,7 +244,7 @@ def _garble(engine: Engine, share: Words, shift: int, asked: Asked, what: str) -
     # 1. and 2. Keys of all transfers; each wire's false label is the key of choice 0
     zero, one = engine.ot.offer(n + known.size, 2)
     reply, masks = correlated(zero[:n, 0], one[:n, 0], deltas)
-    gates = Garbler(known, fresh_offset(_randomness()))
+    gates = Garbler(known, fresh_offset(engine.ot.private))
     carried = known.copy()
     carried[1:] = 1
     labels = zero[n:] ^ one[n:] ^ _times(carried.reshape(-1), gates.offset)

@@ -19,6 +19,7 @@ from mpc.cost import Meter
 from mpc.garbled import Asked, Evaluator, Garbled, Garbler, Outcomes, circuit, fresh_offset, truncate_and_test
 from mpc.ot import Correction
 from party.errors import InternalError, PeerError, PolicyRefused
+from party.message import encode
 from tests.kernels.test_blockhash import plain_hash
 from tests.mpc.ot_support import Half, both, halves, opened, split
 from tests.support import run_pair
@@ -304,6 +305,22 @@ def test_a_circuit_is_garbled_afresh_each_time_and_looks_random(pair: tuple[Half
     for view in views:
         assert len(set(view.tolist())) == len(view) > 20_000
         assert abs(np.unpackbits(view.view(np.uint8)).mean() - 0.5) < 0.005  # sd 0.0004
+
+
+def test_a_step_that_is_repeated_sends_the_same_bytes_and_another_one_none_of_them(pair: tuple[Half, Half]) -> None:
+    """`Ot.begin`: the offset begins anew with the transfers' keys."""
+    shares = split(np.arange(-30, 30), np.random.default_rng(1))
+    asked = [Asked(share, 62, (slice(0, 60),)) for share in shares]
+
+    def step(half: Half, label: bytes, number: int) -> Any:
+        half.ot.begin(label, number)
+        return truncate_and_test(half, NONE, 1, asked[half.index], WHAT)
+
+    views = [heard(pair, partial(step, label=label, number=n)) for label, n in ((b"7", 7), (b"7", 7), (b"8", 8))]
+    first, again, other = ([encode(message) for message in view] for view in views)
+    assert first == again
+    words = [view[1].words[:-1].tolist() for view in views]
+    assert not set(words[0]) & set(words[2]) and first[0] != other[0] and first[2] != other[2]
 
 
 def test_what_tells_outcomes_apart_is_even_whatever_they_are(pair: tuple[Half, Half]) -> None:
