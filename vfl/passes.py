@@ -71,21 +71,24 @@ def one_pass(arithmetic: Arithmetic, side: Ours, state: State) -> State:
     # 6. Step 1/2, halved where the loss rose before, then an exact truncation back to 20 fraction bits.
     shift = scales.shift + state.halvings
     kept = ahead << np.uint64(shift - (AHEAD_BITS - schedule.WEIGHT_BITS))
-    weights = arithmetic.truncate(kept - gradient, shift)
-    after = replace(
-        state, weights=np.stack([weights, state.weights[0], state.weights[1]]), number=number, k=state.k + 1
-    )
     if not checking:
-        return after
+        return _moved(state, arithmetic.truncate(kept - gradient, shift))
 
-    # 7. Guard, loss, held-out loss and stop, compared on shares; their bits opened.
+    # 7. Guard, loss, held-out loss and stop, compared on shares beside the truncation; their bits opened.
     sums = checks.Sums(
         crowd=lifted[1, :rows].sum(keepdims=True, dtype=np.uint64),
         loss=lifted[2, :rows].sum(keepdims=True, dtype=np.uint64),
         held=lifted[2, rows:].sum(keepdims=True, dtype=np.uint64),
-        moved=(weights << np.uint64(AHEAD_BITS - schedule.WEIGHT_BITS)) - ahead,
+        gradient=gradient,
     )
-    return checks.decide(arithmetic, side, (state, after), sums)
+    asked = checks.asked(side, state, sums)
+    weights, bits = arithmetic.truncate_and_test(kept - gradient, shift, asked, checks.CHECK_BITS)
+    return checks.decide(side, (state, _moved(state, weights)), sums, bits)
+
+
+def _moved(state: State, weights: np.ndarray) -> State:
+    stack = np.stack([weights, state.weights[0], state.weights[1]])
+    return replace(state, weights=stack, number=state.number + 1, k=state.k + 1)
 
 
 def told(before: State, after: State) -> str:

@@ -45,4 +45,5 @@ def test_a_pass_costs_what_it_declares():
     assert abs(bytes_ - declared) < 0.02 * declared
     assert messages <= 20 and rounds <= 8
     assert checked - bytes_ < 0.25 * declared
-    assert checked_messages <= messages + 50 and checked_rounds <= rounds + 25
+    # the outcomes of the tests
+    assert checked_messages == messages + 1 and checked_rounds <= rounds + 1

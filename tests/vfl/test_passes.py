@@ -1,5 +1,7 @@
 """Passes on shares over the ideal oracle: right gradients, right bits, right weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -205,3 +207,67 @@ def test_too_few_rows_and_one_class_are_refused():
     ours, theirs, label = tables.synthetic(100)
     with pytest.raises(DataError, match="one class"):
         fit_weights(ideal.pair(9)[0], (ours, Known(np.zeros(100, dtype=np.int64)), 5), Settings(), MemoryCheckpoints())
+
+
+def _at_pass(both, states, number, **settings):
+    """The opened bits of one pass, and the state after it."""
+    both = [(replace(side, settings=replace(side.settings, **settings)), *rest) for side, *rest in both]
+    states = [replace(state, number=number - 1, k=number - 1) for state in states]
+    after, seen = _one(both, states)
+    assert np.array_equal(seen[0].opened[-1][1], seen[1].opened[-1][1])
+    return seen[0].opened[-1][1].tolist(), after
+
+
+def test_training_stops_when_the_largest_step_reaches_the_limit_and_not_before():
+    ours, theirs, label = tables.synthetic(1200)
+    both = _sides(ours, theirs, label)
+    rng = np.random.default_rng(5)
+    states = [State(np.stack([share] * 3), period=64) for share in _shared(rng.normal(size=10) * 0.1, rng)]
+    start = _open(states)  # both weights before are the same, so there is no momentum
+    step = np.abs(_open(_at_pass(both, states, 8, tolerance=1e-6)[1]) - start).max() * 2.0 ** both[0][0].scales.exponent
+
+    def reaches(limit):
+        return (limit / 0.25) ** 2 * 10 / (2 * 1200)
+
+    for part, moving in ((0.5, 1), (0.98, 1), (1.02, 0), (2.0, 0), (1e15, 0)):
+        bits, after = _at_pass(both, states, 8, tolerance=reaches(part * step))
+        assert bits == [0, 0, moving]
+        assert after[0].stopped is after[1].stopped is (moving == 0)
+
+
+def test_steps_are_asked_from_pass_eight_on_and_nothing_on_passes_between_checks():
+    ours, theirs, label = tables.synthetic(1200)
+    both = _sides(ours, theirs, label)
+    states = [State(np.zeros((3, 10), dtype=np.uint64), period=64) for _ in range(2)]
+    for number in (1, 7):
+        bits, after = _at_pass(both, states, number, tolerance=1e9)  # any step is small
+        assert bits == [0, 0] and not after[0].stopped
+    assert _at_pass(both, states, 8, tolerance=1e9)[0] == [0, 0, 0]
+    _, seen = _one(both, [replace(state, number=10, k=10) for state in states])
+    assert not seen[0].opened and not seen[1].opened
+
+
+def test_the_held_out_loss_is_asked_where_training_may_stop_by_it():
+    ours, theirs, label = tables.synthetic(1200)
+    both = _sides(ours, theirs, label)
+    states = [State(np.zeros((3, 10), dtype=np.uint64), period=64) for _ in range(2)]
+    assert _at_pass(both, states, 3, patience=2)[0] == [0, 0, 0]  # nothing to compare with yet
+    best = [replace(state, has_best=True, best_loss=np.zeros(1, dtype=np.uint64)) for state in states]
+    for number, bits in ((3, [0, 0, 1]), (8, [0, 0, 1, 1])):  # no row is held out: 0 is not below 0
+        found, after = _at_pass(both, best, number, patience=2)
+        assert found == bits and after[0].waited == after[1].waited == 1
+    assert _at_pass(both, best, 8, patience=1)[1][0].stopped
+
+
+def test_the_largest_gradient_a_pass_may_meet_leaves_room_for_its_test():
+    """Step 7's bound: (16 + 2.8 x 64) 2^(G + 2a) at the largest scale that is not refused, beside the largest limit."""
+    scales = schedule.Scales(13, 9, 8)
+    while True:
+        try:
+            schedule.Scales(scales.matrix + 1, scales.slots, scales.exponent).check()
+        except DataError:
+            break
+        scales = schedule.Scales(scales.matrix + 1, scales.slots, scales.exponent)
+    assert scales.gradient + 2 * scales.exponent == 54
+    largest = (16 + 180) * 2**54
+    assert largest < 2**62 and largest + 2**62 < 2**63
