@@ -10,10 +10,6 @@ from pipelines.job import Align, Analysis, Job, Score, Train
 
 __all__ = ["read_job"]
 
-_TRAIN = (
-    *("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes"),
-    *("weights", "class_weight", "offset", "early_stopping", "validation_fraction"),
-)
 _RESERVED = ("learns", "duplicates", "keep", "incremental")
 
 
@@ -105,7 +101,9 @@ def _train(top: Reader) -> Train | None:
     node = top.optional("train")
     if node is None or node.is_null:
         return None
-    node.refuse_unknown(_TRAIN)
+    known = ("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes")
+    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction")
+    node.refuse_unknown((*known, *options))
     features = node.required("features").mapping()
     defaults = Train("", ())
     winsorise, most = node.optional("winsorise"), node.optional("max_passes")

@@ -57,6 +57,10 @@ def job_keys() -> set[str]:
     """The words that `spec` allows, read off its calls of refuse_unknown."""
     tree = ast.parse((ROOT / "pipelines/spec.py").read_text())
     found = set(spec._RESERVED)
+    train = next(node for node in ast.walk(tree) if getattr(node, "name", "") == "_train")
+    for node in ast.walk(train):  # its long list stands beside the call
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("known", "options"):
+            found |= {item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "refuse_unknown":
             found |= {item.value for item in ast.walk(node.args[0]) if isinstance(item, ast.Constant)}
