@@ -32,8 +32,6 @@ _TRANSFERS = 0.83  # of one transfer
 _ROUND_SECONDS = 4e-4  # of one wait, beside the line's round trip
 _ROW_SECONDS = 9e-8  # of a party's local columns, one row
 _ITEM_SECONDS = 0.125  # planning, agreeing, opening tables
-_TRAIN_PASSES = 36  # what the formula of `vfl.plan` expects of the most it may take
-_TRAIN_ROUNDS = 16  # of one pass
 _TRAIN_TRANSFERS = 0.25  # the part of a pass's computing that is transfers, not transforms
 
 Predicted = dict[str, dict[str, float | int]]
@@ -61,9 +59,8 @@ def predict(
         plan = vfl.plan(asked.train_spec(job), rows, job.score.receiver if job.score else None)
         slower = (1 - _TRAIN_TRANSFERS) * speed.transform / REFERENCE.transform
         slower += _TRAIN_TRANSFERS * REFERENCE.transfers / speed.transfers
-        passes = min(plan.passes, _TRAIN_PASSES)
-        line = _line(speed, passes * plan.bytes_each_pass, passes * _TRAIN_ROUNDS)
-        found["train"] = {"seconds": plan.seconds * slower + line, "bytes": plan.passes * plan.bytes_each_pass}
+        line = _line(speed, plan.likely.bytes, plan.likely.rounds)
+        found["train"] = {"seconds": plan.likely.seconds * slower + line, "bytes": plan.likely.bytes}
     return found
 
 

@@ -17,11 +17,11 @@ from vfl.schedule import WEIGHT_BITS
 from vfl.sides import Ours
 from vfl.state import State
 
-__all__ = ["CHECK_BITS", "Sums", "asked", "decide"]
+__all__ = ["CHECK_BITS", "COMPARE_BITS", "Sums", "asked", "decide"]
 
 CHECK_BITS = "train: guard, loss-rose and continue bits"
 GUARD, ROSE, MOVING, WORSE = 0, 1, 2, 3
-_COMPARE_BITS = 64  # the ring's own width: signs are right as long as no sum wraps
+COMPARE_BITS = 64  # the ring's own width: signs are right as long as no sum wraps
 _RISE = 0.01  # of the mean loss
 
 
@@ -63,7 +63,7 @@ def asked(side: Ours, before: State, sums: Sums) -> Asked:
         groups.append([before.best_loss - sums.held - constant(1) if before.has_best else nothing])
     values = [np.concatenate(group) for group in groups]
     edges = np.cumsum([0, *map(len, values)]).tolist()
-    return Asked(np.concatenate(values), _COMPARE_BITS, tuple(slice(*edge) for edge in pairwise(edges)))
+    return Asked(np.concatenate(values), COMPARE_BITS, tuple(slice(*edge) for edge in pairwise(edges)))
 
 
 def decide(side: Ours, states: tuple[State, State], sums: Sums, bits: np.ndarray) -> State:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from party.errors import PolicyRefused, UsageError
 from party.request import Opening, Request, Use
-from vfl import schedule, series
+from vfl import cost, schedule
 from vfl.checks import CHECK_BITS
 from vfl.prepare import LEAST_FEATURES
 
@@ -30,6 +30,8 @@ WEIGHING = "train: size of the weights of rows"
 METRICS = "train: metrics of the test rows"
 TEST_LOGITS = "train: logits of test rows to 1/512, for the metrics"
 SCORES = "score: logits to 1/512, the score to 3 decimals"
+
+_SETUP_SECONDS = 0.2
 
 
 def weights_name(owner: str) -> str:
@@ -117,8 +119,8 @@ class Plan:
 
     lines: tuple[str, ...]
     passes: int
-    bytes_each_pass: int
-    seconds: float
+    most: cost.Cost  # of all passes that are allowed
+    likely: cost.Cost  # of as many as are usual
 
 
 def request(spec: TrainSpec, receiver: str | None = None) -> Request:
@@ -151,15 +153,19 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
     training = rows - int(rows * spec.test_fraction + 0.5)
     weighed = spec.weights is not None or spec.class_weight is not None
     most = spec.passes or schedule.pass_limit(training, weighed=weighed)
-    window = series.window(first_period(spec.winsorise))
+    held = int(training * spec.held_fraction + 0.5)
+    columns = spec.columns_of(spec.label_holder), spec.columns_of(spec.feature_holder)
+    # weights of rows may need finer slots, by how far the largest lies over the mean: only the run tells
+    slots = schedule.slot_bits(training - held)
+    shape = cost.Shape(training - held, held, columns, first_period(spec.winsorise), slots)
+    expected = min(most, 36 if training >= schedule.SMALL else 90)
+    each, whole, likely = (cost.of_passes(shape, passes) for passes in (1, most, expected))
     label, other = spec.label_holder, spec.feature_holder
-    columns = sum(len(spec.features.get(party, ())) for party in spec.parties) + 1
-    each = pass_bytes(training, columns, window.harmonics, schedule.slot_bits(training))
-    expected = min(most, 36 if training >= 1000 else 90)
     lines = [
-        f"train: {training} of {rows} rows, {columns} weights, at most {most} passes of {each / 1e6:.1f} MB",
+        f"train: {training} of {rows} rows, {sum(columns)} weights, passes of {each.bytes / 1e6:.1f} MB:"
+        f" at most {most} ({whole.bytes / 1e6:.0f} MB), usually about {expected}",
         "both learn: the fixed-point scale (one small integer), the number of passes, on checking passes whether"
-        f" margins left the window of {window.period}, whether the loss rose and whether steps are still large",
+        f" margins left the window of {shape.period}, whether the loss rose and whether steps are still large",
         "each learns its own weights on the standardised scale; the intercept goes to " + label,
         f"{label} learns one linear combination of {other}'s features for each test row (its logit, to 1/512) and tells"
         f" {other} AUC, KS and log-loss",
@@ -178,25 +184,10 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
             f"{receiver} learns for each aligned row its logit to 1/512, the score to 3 decimals: one linear"
             f" combination of {giver}'s features a row"
         )
-    return Plan(
-        tuple(lines), most, each, expected * (0.15 + training * (0.8e-6 * window.harmonics + 0.25e-6 * columns))
-    )
+    setup = cost.Cost(cost.setup_bytes(shape), 4, _SETUP_SECONDS)
+    return Plan(tuple(lines), most, whole + setup, likely + setup)
 
 
 def first_period(winsorise: float | None) -> int:
     """The window to begin with: 64, or 128 where heavy tails may jump over its return zone."""
     return 64 if winsorise is not None else 128
-
-
-def pass_bytes(rows: int, columns: int, harmonics: int, slots: int) -> int:
-    """Bytes of one pass in both directions without its checks.
-
-    Lattice formats of docs/protocols/04-lattice-linear.md: 204,816 a weight; answers of 10 B a coefficient; 122,896 a
-    block of 8192 slots; 153,616 a block of residuals; about 12 B a row for the lift.
-    """
-    blocks = -(-rows // 8192)
-    forward = columns * 204_816 + 2 * (blocks * 81_920 + 10 * (rows + columns))
-    slot = 122_896 if 2 * slots + 3 <= 25 else 204_816
-    trigonometry = 2 * harmonics * blocks * slot + blocks * 163_840
-    backward = 2 * blocks * 153_616 + columns * 81_930
-    return forward + trigonometry + backward + 12 * rows + 12 * columns
