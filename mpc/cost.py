@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mpc.counts import waves
+
 __all__ = ["Meter", "setup_bytes"]
 
 _HEADER = 24
@@ -147,6 +149,13 @@ class Meter:
         self.tell(0, _words(n + 2 * bits * values + 4 * gates + -(-len(groups) // 64), 8))
         self.tell(1, _words(len(groups), 16))
         self.transfers += n + bits * values
+
+    def counts(self, chooser: int, shapes: Sequence[tuple[int, int]], n: int, lane: int) -> None:
+        """`mpc.counts.counts_chosen` and `counts_offered` of blocks over n rows."""
+        for wave in waves(shapes, n, lane):
+            self.tell(chooser, sum(_correction(one.rows, 1) for one in wave))
+            self.tell(1 - chooser, sum(_words(one.reply_words(lane), 8) for one in wave))
+            self.transfers += sum(one.rows * one.key_words(lane) for one in wave)
 
     def open(self, words: int, to: tuple[bool, bool]) -> None:
         """`mpc.opening.open_to` of so many words to index 0, to index 1; packed bits are words of 64."""

@@ -181,7 +181,7 @@ class Ot:
         """
         flat = _as_columns(deltas)
         reply, share = correlated(*self.offer(*flat.shape), flat)
-        self._send_words(reply)
+        self.send_words(reply)
         return _like(share, deltas)
 
     def cot_receive(self, bits: np.ndarray, words: int | None = None) -> Words:
@@ -205,7 +205,7 @@ class Ot:
         bits = _as_bits(bits)
         keys = self.choose(bits, flat.shape[1])
         reply, share = correlated(*self.offer(*flat.shape), flat)
-        self._send_words(reply)
+        self.send_words(reply)
         self._add_words(keys, bits)
         return _like(share, deltas), keys[:, 0] if deltas.ndim == 1 else keys
 
@@ -217,16 +217,34 @@ class Ot:
         Peer learns the string its bit names, we nothing. Rounds: 1 in all. Bytes: 4 n to us, 16 n k from us.
         """
         keys = self.offer(*zero.shape)
-        self._send_words(zero ^ keys[0])
-        self._send_words(one ^ keys[1])
+        self.send_words(zero ^ keys[0])
+        self.send_words(one ^ keys[1])
 
     def receive_pairs(self, bits: np.ndarray, words: int) -> Words:
         """The strings our bits name: uint64 (n, words)."""
         bits = _as_bits(bits)
         keys = self.choose(bits, words)
-        zero = self._recv_words(keys.size).reshape(keys.shape)
-        one = self._recv_words(keys.size).reshape(keys.shape)
+        zero = self.receive_words(keys.size).reshape(keys.shape)
+        one = self.receive_words(keys.size).reshape(keys.shape)
         return keys ^ np.where(bits[:, None] != 0, one, zero)
+
+    # --- replies ------------------------------------------------------------------------------------------------
+
+    def send_words(self, words: Words) -> None:
+        """Send words under keys of `offer`, a message for each 8 MiB; the peer (`receive_words`) knows how many."""
+        flat = np.ascontiguousarray(words).reshape(-1)
+        for start in range(0, len(flat), _WORDS):
+            self.channel.send(Reply(flat[start : start + _WORDS]))
+
+    def receive_words(self, count: int) -> Words:
+        """So many words; PeerError where others came."""
+        out = np.empty(count, dtype=np.uint64)
+        for start in range(0, count, _WORDS):
+            words = self.channel.recv(Reply).words
+            if len(words) != min(_WORDS, count - start):
+                raise PeerError("a reply has a wrong number of words")
+            out[start : start + len(words)] = words
+        return out
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -236,23 +254,9 @@ class Ot:
             raise InternalError("oblivious transfer is not prepared")
         return self._chooser, self._offerer
 
-    def _send_words(self, words: Words) -> None:
-        flat = np.ascontiguousarray(words).reshape(-1)
-        for start in range(0, len(flat), _WORDS):
-            self.channel.send(Reply(flat[start : start + _WORDS]))
-
-    def _recv_words(self, count: int) -> Words:
-        out = np.empty(count, dtype=np.uint64)
-        for start in range(0, count, _WORDS):
-            words = self.channel.recv(Reply).words
-            if len(words) != min(_WORDS, count - start):
-                raise PeerError("a reply has a wrong number of words")
-            out[start : start + len(words)] = words
-        return out
-
     def _add_words(self, keys: Words, bits: np.ndarray) -> None:
         """keys += bits * the peer's reply, in place."""
-        reply = self._recv_words(keys.size).reshape(keys.shape)
+        reply = self.receive_words(keys.size).reshape(keys.shape)
         reply *= bits[:, None].astype(np.uint64)
         keys += reply
 

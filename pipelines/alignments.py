@@ -11,14 +11,16 @@ from dataclasses import astuple
 import numpy as np
 
 from party.canonical import canonical
+from party.catalogue import Catalogue
 from party.errors import InternalError
-from party.home import replace_file
+from party.home import Home, replace_file
+from pipelines.job import Job
 from pipelines.live import Live
 from pipelines.runs import RunState
 from pipelines.tables import content_digest
 from psi import Alignment, Facts, Limits, SeriesFolder
 
-__all__ = ["from_arrays", "keep", "load", "opened_to", "series", "to_arrays"]
+__all__ = ["from_arrays", "keep", "kept", "load", "opened_to", "series", "to_arrays"]
 
 
 def to_arrays(alignment: Alignment) -> dict[str, np.ndarray]:
@@ -55,20 +57,27 @@ def keep(live: Live, alignment: Alignment) -> None:
     """Keep it for later runs over the same tables."""
     if live.home.party.alignment_ttl == 0:
         return
-    state = _state(live)
+    state = _state(live.home, live.job, live.catalogues)
     state.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     state.put_arrays("alignment", to_arrays(alignment))
-    replace_file(state.folder / "made.json", json.dumps({"time": time.time(), "content": _content(live)}).encode())
+    replace_file(
+        state.folder / "made.json", json.dumps({"time": time.time(), "content": _content(live.home, live.job)}).encode()
+    )
 
 
 def load(live: Live) -> Alignment | None:
     """The kept alignment of this job's tables, if it is young enough and our keys are unchanged."""
-    state = _state(live)
+    return kept(live.home, live.job, live.catalogues)
+
+
+def kept(home: Home, job: Job, catalogues: tuple[Catalogue, Catalogue]) -> Alignment | None:
+    """The same before a run: whether the peer holds it, too, only the run knows."""
+    state = _state(home, job, catalogues)
     made = state.get_json("made")
     arrays = state.get_arrays("alignment")
-    if made is None or arrays is None or time.time() - made["time"] > live.home.party.alignment_ttl:
+    if made is None or arrays is None or time.time() - made["time"] > home.party.alignment_ttl:
         return None
-    return from_arrays(arrays) if made["content"] == _content(live) else None
+    return from_arrays(arrays) if made["content"] == _content(home, job) else None
 
 
 def opened_to(live: Live, held: Alignment) -> list[tuple[str, str, int]]:
@@ -86,32 +95,36 @@ def series(live: Live) -> SeriesFolder | None:
     allowed = live.home.policy.towards(live.peer).series
     if allowed is None:
         raise InternalError("an incremental alignment that our policy does not allow")
-    return SeriesFolder(live.home.state / "series" / _name(live), live.home.state / "psi.key", Limits(*allowed))
+    return SeriesFolder(
+        live.home.state / "series" / _name(live.home, live.job, live.catalogues),
+        live.home.state / "psi.key",
+        Limits(*allowed),
+    )
 
 
-def _content(live: Live) -> str:
-    return content_digest(live.home, dict(live.job.align.tables)[live.us])
+def _content(home: Home, job: Job) -> str:
+    return content_digest(home, dict(job.align.tables)[home.party.name])
 
 
-def _state(live: Live) -> RunState:
+def _state(home: Home, job: Job, catalogues: tuple[Catalogue, Catalogue]) -> RunState:
     """Where the alignment of these tables under these policies is kept."""
-    return RunState(live.home.state / "alignments", _name(live))
+    return RunState(home.state / "alignments", _name(home, job, catalogues))
 
 
-def _name(live: Live) -> str:
+def _name(home: Home, job: Job, catalogues: tuple[Catalogue, Catalogue]) -> str:
     """A digest of all that makes an alignment mean what it does, but for the tables' content."""
-    mine, other = live.catalogues[live.index], live.catalogues[1 - live.index]
-    tables = dict(live.job.align.tables)
-    spec = live.home.party.tables[tables[live.us]]
+    us = home.party.name
+    mine, other = catalogues if catalogues[0].party == us else catalogues[::-1]
+    spec = home.party.tables[dict(job.align.tables)[us]]
     rules = [[spec.column(name).normalise, spec.column(name).region] for form in spec.key for name in form]
     meaning = [
-        sorted(live.job.align.tables),
-        live.job.align.learns,
-        live.job.align.duplicates or spec.duplicates,
-        live.job.align.keep,
+        sorted(job.align.tables),
+        job.align.learns,
+        job.align.duplicates or spec.duplicates,
+        job.align.keep,
         [list(form) for form in spec.key],
         rules,
         [mine.min_size, other.min_size],
-        live.home.party.peers[live.peer].fingerprint,
+        home.party.peers[job.other(us)].fingerprint,
     ]
     return hashlib.sha256(canonical(meaning)).hexdigest()[:32]

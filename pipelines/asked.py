@@ -6,6 +6,7 @@ Both sides call this by themselves and get the same, or the agreement fails.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import psi
@@ -103,12 +104,26 @@ def sizes(job: Job, catalogues: Catalogues) -> dict[str, int]:
     return {party: table.rows for party, table in _tables(job, catalogues).items()}
 
 
-def steps(job: Job, catalogues: Catalogues) -> list[tuple[str, sql.Step]]:
-    """The steps of each joint query of `analyse` with its name, as they follow one another over one connection."""
-    rows, held = row_bound(job, catalogues), sql.Held()
-    found = []
+def steps(
+    job: Job, catalogues: Catalogues, rows: int | None = None, answered: Sequence[sql.Plan] = ()
+) -> list[tuple[str, sql.Step]]:
+    """The steps of each joint query of `analyse` with its name, as they follow one another over one connection; before
+    those of an item the guard of the history, which compares it with earlier ones.
+
+    rows: of the alignment, where one is kept; answered: plans of what was answered over it.
+    """
+    rows, held = row_bound(job, catalogues) if rows is None else rows, sql.Held()
+    found: list[tuple[str, sql.Step]] = []
+    earlier = list(answered)
     for item in job.analyse:
-        for plan in _plans(job, item, catalogues, rows):
+        plans = _plans(job, item, catalogues, rows)
+        probes: list[sql.Probe] = []
+        for plan in plans:
+            probes += sql.probes(plan, earlier)
+            earlier.append(plan)
+        guard = sql.compared(probes, held)
+        found += [(item.name, guard)] if guard is not None else []
+        for plan in plans:
             found += [(plan.name, step) for step in sql.steps_of(plan, held=held)]
     return found
 

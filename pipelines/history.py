@@ -25,15 +25,17 @@ from mpc import sql
 from mpc.statistics import plan as statistics
 from mpc.statistics.wanted import Wanted
 from party.canonical import canonical
+from party.catalogue import Catalogue
 from party.catalogue_wire import decode_catalogue, encode_catalogue
 from party.errors import InternalError, PeerError, PolicyRefused, TallyError, UsageError
 from party.home import Home, replace_file
 from party.message import Bytes, Message
-from pipelines.job import Analysis
+from pipelines import alignments
+from pipelines.job import Analysis, Job
 from pipelines.live import Live
 from pipelines.tables import open_table, read_whole
 
-__all__ = ["Answered", "Remembered", "admit", "compare", "of_alignment"]
+__all__ = ["Answered", "Known", "Remembered", "admit", "compare", "known", "of_alignment"]
 
 ENTRIES = 1000  # of one alignment
 _KEPT_SECONDS = 366 * 86400  # an alignment is not used that long
@@ -68,6 +70,23 @@ class Answered:
         """The same on both sides when both remember the same."""
         names = "\n".join(sorted(self.entries))
         return hashlib.sha256(b"tallystick/v1/pipelines/history/" + names.encode()).digest()
+
+
+@dataclass(frozen=True)
+class Known:
+    """An alignment that a job would use again: its rows, how many statements were answered, and these as plans."""
+
+    rows: int
+    statements: int
+    plans: tuple[sql.Plan, ...]
+
+    @property
+    def told(self) -> str:
+        """A line for `tally plan`."""
+        return (
+            f"align: our alignment of {self.rows} rows is used again if the other side holds it, too; answered over it"
+            f" so far: {self.statements}"
+        )
 
 
 def of_alignment(home: Home, peer: str, alignment: bytes) -> Answered:
@@ -109,7 +128,7 @@ def admit(live: Live, item: Analysis, plans: Sequence[sql.Plan], alignment: byte
     _same_join(entry, before)
     earlier: list[sql.Plan] = []
     for _, known in sorted(before.entries.items()):
-        earlier += _planned(live, before, known["entry"], plans[0])
+        earlier += _planned(before, known["entry"], plans[0].parties, plans[0].rows, plans[0].min_rows)
     if _alone(live, plans, earlier):
         raise _refused(live, item)
     found: list[sql.Probe] = []
@@ -121,6 +140,20 @@ def admit(live: Live, item: Analysis, plans: Sequence[sql.Plan], alignment: byte
         if sql.differ_by_few(live.engine, what, found, [local(probe.plan) for probe in found], alignment):
             raise _refused(live, item)
     _add(live, before, entry, f"analyse-{item.name}")
+
+
+def known(home: Home, job: Job, catalogues: tuple[Catalogue, Catalogue]) -> Known | None:
+    """What a plan of a job can know: the alignment that we hold, and what was answered over it; None without one."""
+    held = alignments.kept(home, job, catalogues)
+    if held is None:
+        return None
+    first, second = (catalogue.party for catalogue in catalogues)
+    before = of_alignment(home, job.other(home.party.name), held.digest)
+    least = max(catalogue.min_rows for catalogue in catalogues)
+    plans: list[sql.Plan] = []
+    for _, one in sorted(before.entries.items()):
+        plans += _planned(before, one["entry"], (first, second), len(held.rows), least)
+    return Known(len(held.rows), len(before.entries), tuple(plans))
 
 
 def _alone(live: Live, plans: Sequence[sql.Plan], earlier: Sequence[sql.Plan]) -> bool:
@@ -174,10 +207,12 @@ def _same_join(entry: Mapping[str, Any], before: Answered) -> None:
             )
 
 
-def _planned(live: Live, before: Answered, entry: Mapping[str, Any], plan: sql.Plan) -> tuple[sql.Plan, ...]:
-    facts = tuple(before.catalogues[entry["catalogues"][party]] for party in plan.parties)
+def _planned(
+    before: Answered, entry: Mapping[str, Any], parties: tuple[str, str], rows: int, min_rows: int
+) -> tuple[sql.Plan, ...]:
+    facts = tuple(before.catalogues[entry["catalogues"][party]] for party in parties)
     try:
-        return _plan_again(canonical(dict(entry)), facts, plan.parties, plan.rows, plan.min_rows)
+        return _plan_again(canonical(dict(entry)), facts, parties, rows, min_rows)
     except (TallyError, KeyError) as error:
         raise InternalError(
             f"an earlier statement over this alignment cannot be planned any more: {error}",

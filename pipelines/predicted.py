@@ -2,8 +2,8 @@
 
 Seconds are computing (counted in transforms, curve multiplications and transfers, at the measured speed of this
 machine; the peer's is taken to be alike) plus bytes and round trips on the measured link. Give or take a third for the
-analysis, a half for the rest; reading a large table from a slow disk, the guard of the history, and what else runs on
-the machine, are not in them.
+analysis, a half for the rest; reading a large table from a slow disk, and what else runs on the machine, are not in
+them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mpc.sql import Step
 from party.catalogue import Catalogue
 from pipelines import asked
 from pipelines.calibration import REFERENCE, Calibration
+from pipelines.history import Known
 from pipelines.job import Job
 
 __all__ = ["predict", "steps"]
@@ -38,9 +39,15 @@ Predicted = dict[str, dict[str, float | int]]
 
 
 def predict(
-    job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE, *, ahead: bool = False
+    job: Job,
+    catalogues: tuple[Catalogue, Catalogue],
+    speed: Calibration = REFERENCE,
+    *,
+    ahead: bool = False,
+    known: Known | None = None,
 ) -> Predicted:
-    """Seconds, and bytes both ways, of each stage of a job. `ahead`: the long list of the alignment lies ready.
+    """Seconds, and bytes both ways, of each stage of a job. `ahead`: the long list of the alignment lies ready. known:
+    what was answered before over an alignment that is kept.
 
     Of several keys each is counted as if no earlier one had matched anything.
     """
@@ -52,7 +59,7 @@ def predict(
     found: Predicted = {"align": {"seconds": computing + _line(speed, sent, tried * _ALIGN_ROUNDS), "bytes": sent}}
     rows = asked.row_bound(job, catalogues)
     if job.analyse:
-        listed = steps(job, catalogues, speed)
+        listed = steps(job, catalogues, speed, known)
         seconds = sum(step["seconds"] for step in listed) + _ITEM_SECONDS * len(job.analyse)
         found["analyse"] = {"seconds": seconds, "bytes": sum(step["bytes"] for step in listed)}
     if job.train is not None:
@@ -64,7 +71,9 @@ def predict(
     return found
 
 
-def steps(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE) -> list[dict[str, Any]]:
+def steps(
+    job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration = REFERENCE, known: Known | None = None
+) -> list[dict[str, Any]]:
     """Each step of each joint query: query, step, who, rounds, bytes both ways, seconds."""
     return [
         {
@@ -75,7 +84,9 @@ def steps(job: Job, catalogues: tuple[Catalogue, Catalogue], speed: Calibration 
             "bytes": step.bytes,
             "seconds": _step_seconds(step, speed),
         }
-        for name, step in asked.steps(job, catalogues)
+        for name, step in asked.steps(
+            job, catalogues, None if known is None else known.rows, () if known is None else known.plans
+        )
     ]
 
 

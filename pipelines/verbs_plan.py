@@ -16,7 +16,7 @@ _COLUMNS = ["query", "step", "who", "rounds", "bytes", "seconds"]
 def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     """`tally plan`: what would happen; nothing runs and nothing is decided."""
     from party.policy import decide
-    from pipelines import asked, calibration, grants, prepared
+    from pipelines import asked, calibration, grants, history, prepared
     from pipelines.link import dial
     from pipelines.predicted import predict, steps
     from pipelines.spec import read_job
@@ -42,6 +42,9 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     explained = asked.explain(job, catalogues)
     if ahead:
         explained.append("align: our list lies ready, made ahead")
+    answered = history.known(home, job, catalogues)
+    if answered is not None:
+        explained.append(answered.told)
     ours = decide(home.policy.towards(peer), home.party.name, peer, request)
     lacking = {party: grants.missing(request, known[party]) for party in job.parties}
     theirs = sorted(f"{name} needs `{word}`" for name, words in lacking[peer].items() for word in words)
@@ -52,8 +55,8 @@ def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
         "peer": peer,
         "stages": [name for name in ("align", "analyse", "train", "score") if getattr(job, name)],
         "explain": explained,
-        "predicted": predict(job, catalogues, speed, ahead=ahead),
-        "steps": steps(job, catalogues, speed),
+        "predicted": predict(job, catalogues, speed, ahead=ahead, known=answered),
+        "steps": steps(job, catalogues, speed, answered),
         "calibrated": {"machine": speed.since, "link": speed.link_since},
         "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
         "missing": {home.party.name: list(ours), peer: theirs},
@@ -95,20 +98,22 @@ def _since(calibrated: dict[str, str | None], peer: str) -> list[str]:
 
 def explain(link: Any, sql: str) -> dict[str, Any]:
     """EXPLAIN SELECT: the steps of a joint query as rows, what each party learns, and what is predicted in all."""
-    from pipelines import asked, calibration
+    from pipelines import asked, calibration, history
     from pipelines.predicted import predict, steps
 
     job = query_job(link.home, link.peer, sql)
     catalogues = link.catalogues(job.parties)
     request = asked.request(job, catalogues)
     speed = calibration.known(link.home, link.peer)
+    answered = history.known(link.home, job, catalogues)
+    told = [answered.told] if answered is not None else []
     return {
         "run": None,
         "columns": _COLUMNS,
-        "rows": steps(job, catalogues, speed),
+        "rows": steps(job, catalogues, speed, answered),
         "suppressed_groups": 0,
-        "explain": asked.explain(job, catalogues),
-        "predicted": predict(job, catalogues, speed),
+        "explain": [*asked.explain(job, catalogues), *told],
+        "predicted": predict(job, catalogues, speed, known=answered),
         "openings": sorted(f"{opening.what} -> {opening.to}" for opening in request.openings),
         "timings": {},
         "bytes": {"sent": 0, "received": 0},

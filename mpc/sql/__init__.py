@@ -6,6 +6,7 @@ from mpc.sql.execute import execute
 from mpc.sql.local import LocalColumn, LocalColumns
 from mpc.sql.lookups import Reads, Unique, reads_of
 from mpc.sql.near import Probe, differ_by_few, probes
+from mpc.sql.near_cost import compared
 from mpc.sql.plan import build, plan
 from mpc.sql.render import further_name
 from mpc.sql.result import Result
@@ -31,6 +32,7 @@ __all__ = [
     "Unique",
     "apart",
     "build",
+    "compared",
     "differ_by_few",
     "execute",
     "further_name",

@@ -1,8 +1,9 @@
 """What a plan will move and compute, step by step, before anything runs: for `tally plan` and EXPLAIN.
 
 The steps are those of `mpc.sql.execute`, counted by the same rules; sizes of groups that only a run knows are taken as
-`ASSUMED_GROUPS`, labels of groups as 16 bytes each. Columns that earlier statements
-have left at the other side cost nothing (`Held`); the guard of the history is not counted.
+`ASSUMED_GROUPS`, labels of groups as 16 bytes each. Columns that earlier statements have left at the other side cost
+nothing (`Held`), but for a bit each that says that they are unchanged. The guard of the history is a step before these:
+`mpc.sql.near_cost`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from mpc.cost import Meter, setup_bytes
+from mpc.counts import lane_of
 from mpc.lattice import NARROW
 from mpc.linear import limb_count
 from mpc.linear_cost import key_bytes, predict_inner, predict_upload
@@ -25,7 +27,7 @@ from mpc.sql.together import lines_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
 from mpc.uploads import BLOCKS
 
-__all__ = ["Held", "Step", "steps_of"]
+__all__ = ["Counting", "Held", "Step", "steps_of"]
 
 Terms = tuple[tuple[int, int, int], ...]
 
@@ -75,20 +77,23 @@ def steps_of(plan: Plan, sizes: tuple[int, int] | None = None, held: Held | None
 
     sizes: groups of each owner, where they are known. held: of earlier statements; this one's is added to it.
     """
-    return tuple(_Count(plan, sizes, Held() if held is None else held).steps())
+    return tuple(Counting(plan, sizes, Held() if held is None else held).steps())
 
 
-class _Count:
-    def __init__(self, plan: Plan, sizes: tuple[int, int] | None, held: Held) -> None:
+class Counting:
+    """Adds up what one plan moves and computes."""
+
+    def __init__(self, plan: Plan, sizes: tuple[int, int] | None, held: Held, meter: Meter | None = None) -> None:
         self.plan = plan
         self.held = held
-        self.meter = Meter()
+        self.meter = Meter() if meter is None else meter
         self.known = (cells_of(plan.keys, 0), cells_of(plan.keys, 1))
         self.sizes = sizes or (groups_of(plan.keys, 0), groups_of(plan.keys, 1))
         self.cells = self.sizes[0] * self.sizes[1]
         self.height = -(-plan.rows // BLOCK)
         self.width = max(plan.rows, 1).bit_length()
         self.uploaded = self.transformed = self.multiplied = self.answers = 0
+        self.kept = [0, 0]  # columns of each owner that are held
 
     def steps(self) -> Iterator[Step]:
         plan = self.plan
@@ -96,8 +101,9 @@ class _Count:
         yield from self._step("keys, once a connection", "both", self._setup)
         yield from self._step("sizes of groups", "both", self._sizes)
         yield from self._step("comparisons of both parties' columns", "both", self._tests)
-        for owner in (0, 1):
-            count = self._new(owner) * self.sizes[owner]
+        counts = [self._new(owner) * self.sizes[owner] for owner in (0, 1)]
+        yield from self._step("whether kept columns are unchanged", "both", self._unchanged)
+        for owner, count in enumerate(counts):
             name = f"{count} encrypted column{'s' * (count > 1)}"
             yield from self._step(name, plan.parties[owner], partial(self._upload, owner, count))
         for call in plan.calls:
@@ -112,6 +118,23 @@ class _Count:
         longest = max((pick.bits for pick in plan.picks), default=0)
         yield from self._step(f"searches, {longest} steps", "both", self._searches)
         yield from self._step("openings", "both", self._openings)
+
+    def products(self) -> None:
+        """`mpc.sql.joint.Joint.limbs`: keys, comparisons of both's columns, uploads, products."""
+        self._setup()
+        self._tests()
+        counts = [self._new(owner) * self.sizes[owner] for owner in (0, 1)]
+        self._unchanged()
+        for owner, count in enumerate(counts):
+            self._upload(owner, count)
+        for call in self.plan.calls:
+            self._call(call)
+        for owner in (0, 1):
+            calls = [call for call in self.plan.transfers if call.owner == owner]
+            here, there = self.sizes[owner], self.sizes[1 - owner]
+            shapes = [(len(call.uploaded) * here, len(call.rows) * there) for call in calls]
+            if shapes and self.plan.rows:
+                self.meter.counts(owner, shapes, self.plan.rows, lane_of(max(call.bits for call in calls)))
 
     def _step(self, name: str, who: str, work: Callable[[], None]) -> Iterator[Step]:
         before, counted = self._figures(), self.meter.bytes
@@ -136,9 +159,12 @@ class _Count:
                 continue
             self.held.keys.add(owner)
             self.meter.sent[owner] += key_bytes(NARROW)
-        if self.held.transfers:
-            return
         if plan.tests or plan.picks or plan.distincts or self._decided or (plan.min_rows > 1 and plan.opened):
+            self.base_transfers()
+
+    def base_transfers(self) -> None:
+        """Once a connection."""
+        if not self.held.transfers:
             self.held.transfers = True
             self.meter.swap(setup_bytes() // 4, setup_bytes() // 4)
             self.meter.swap(setup_bytes() // 4, setup_bytes() // 4)
@@ -167,11 +193,22 @@ class _Count:
 
     def _new(self, owner: int) -> int:
         """How many features an owner uploads that are not held."""
-        count = 0
+        count, kept = 0, set[object]()
         for number in sorted(self._columns(owner)):
             meaning = meaning_of(self.plan, owner, number, self.sizes[owner])
-            count += meaning is None or not self.held.has(meaning, self.sizes[owner] * self.height)
+            new = meaning is None or not self.held.has(meaning, self.sizes[owner] * self.height)
+            count += new
+            kept |= set() if new else {meaning}
+        self.kept[owner] = len(kept)
         return count
+
+    def _unchanged(self) -> None:
+        """`mpc.uploads.Uploads.refresh`."""
+        told = [_COUNT - 4 + kept if kept and self.plan.rows else 0 for kept in self.kept]
+        if all(told):
+            self.meter.swap(*told)
+        elif any(told):
+            self.meter.tell(0 if told[0] else 1, sum(told))
 
     def _upload(self, owner: int, count: int) -> None:
         if not self.plan.rows or not count:

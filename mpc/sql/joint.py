@@ -13,12 +13,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from mpc.counts import counts_chosen, counts_offered, lane_of
 from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.sql.across import joint_bits
 from mpc.sql.local import Groups, LocalColumns, column_length, compared, feature
 from mpc.sql.products import BLOCK, more_than_one, searched
-from mpc.sql.types import Plan
+from mpc.sql.types import Call, Plan
 
 __all__ = ["Joint", "meaning_of"]
 
@@ -167,12 +168,37 @@ class Joint:
                 shares = linear.inner_multiplier(encrypted, self._spread(call.rows), call.bits)
             else:
                 shares = linear.inner_owner(encrypted, len(call.rows) * self.sizes[other], call.bits)
-            shaped = shares.reshape(len(call.uploaded), self.sizes[call.owner], len(call.rows), self.sizes[other])
-            for i, column in enumerate(call.uploaded):
-                for j, row in enumerate(call.rows):
-                    cell = shaped[i, :, j, :]
-                    found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
+            self._put(found, call, shares)
+        for owner in (0, 1):
+            calls = [call for call in self.plan.transfers if call.owner == owner]
+            for call, shares in zip(calls, self._transferred(owner, calls), strict=True):
+                self._put(found, call, shares)
         return found
+
+    def _put(self, found: dict[tuple[int, int], Words], call: Call, shares: Words) -> None:
+        """Shares of a call's products, (columns, rows) each with its groups, to where they are looked for."""
+        shape = len(call.uploaded), self.sizes[call.owner], len(call.rows), self.sizes[1 - call.owner]
+        shaped = shares.reshape(shape)
+        for i, column in enumerate(call.uploaded):
+            for j, row in enumerate(call.rows):
+                cell = shaped[i, :, j, :]
+                found[(column, row) if call.owner == 0 else (row, column)] = cell if call.owner == 0 else cell.T
+
+    def _transferred(self, owner: int, calls: Sequence[Call]) -> list[Words]:
+        """Shares of products of bits, by transfers."""
+        if not calls:
+            return []
+        here, there = self.sizes[owner], self.sizes[1 - owner]
+        shapes = [(len(call.uploaded) * here, len(call.rows) * there) for call in calls]
+        lane = lane_of(max(call.bits for call in calls))
+        ours = owner == self.us
+
+        def bits(place: int) -> npt.NDArray[np.uint8]:
+            call = calls[place]
+            return self._spread(call.uploaded if ours else call.rows).astype(np.uint8)
+
+        work = counts_chosen if ours else counts_offered
+        return work(self.engine.ot, shapes, self.rows, bits, lane)
 
     def _refresh(self, blocks: list[tuple[int, tuple[int, ...]]]) -> None:
         """Columns that were uploaded before and have other values now are uploaded again."""

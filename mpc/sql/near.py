@@ -30,19 +30,31 @@ from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount
 from mpc.sql.local import Groups, LocalColumns, column_length, groups, has_rest
 from mpc.sql.ordered import ORDERED
-from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, padded, products_of
+from mpc.sql.products import (
+    ANSWER_BYTES,
+    ASSUMED_GROUPS,
+    CELLS,
+    UPLOAD_BYTES,
+    Builder,
+    cells_of,
+    check_held,
+    groups_of,
+    padded,
+    products_of,
+    transferred,
+)
 from mpc.sql.sets import AnswerSet, alike
 from mpc.sql.step import local_select
 from mpc.sql.types import GroupKey, Plan
 from party.errors import InternalError, PeerError, UsageError
 from party.request import Request
 
-__all__ = ["COMPARED", "PRODUCTS", "Probe", "comparing", "differ_by_few", "probes"]
+__all__ = ["COMPARED", "MOVED", "Dim", "Probe", "comparing", "differ_by_few", "probes"]
 
 Words = npt.NDArray[np.uint64]
 Key = tuple[int, Expr]
 
-PRODUCTS = 4096  # inner products of one statement's probes: 340 MB
+MOVED = 4 << 30  # bytes of one statement's probes
 COMPARED = 50_000  # pairs of cells of one statement's probes: about 35 MB
 _HINT = "ask within fewer different conditions, group by fewer keys, or begin a new alignment with `--realign`"
 
@@ -108,12 +120,11 @@ def probes(plan: Plan, earlier: Sequence[Plan]) -> tuple[Probe, ...]:
             making.add((first, second), compared, both, (frozenset(grouped[0]), frozenset(grouped[1])))
             making.others.append(other)
     found = tuple(making.probe() for making in made.values())
-    products = sum(products_of(probe.plan.calls, probe.plan.keys, plan.rows)[1] for probe in found)
-    cells = sum(len(probe.pairs) * _cells(probe.dims) for probe in found)
-    if products > PRODUCTS or cells > COMPARED:
+    moved, cells = sum(map(_moved, found)), sum(len(probe.pairs) * _cells(probe.dims) for probe in found)
+    if moved > MOVED or cells > COMPARED:
         raise UsageError(
-            f"comparing this statement with what was answered before takes {products:,} products and {cells:,}"
-            f" comparisons, at most {PRODUCTS:,} and {COMPARED:,} are allowed",
+            f"comparing this statement with what was answered before takes {-(-moved // 10**6):,} MB and {cells:,}"
+            f" comparisons, at most {MOVED // 10**6:,} and {COMPARED:,} are allowed",
             hint=_HINT,
         )
     return found
@@ -175,6 +186,16 @@ def _dims(plan: Plan, other: Plan) -> tuple[Dim, ...]:
     return tuple(found)
 
 
+def _moved(probe: Probe) -> int:
+    """Bytes of a probe's products, about."""
+    plan = probe.plan
+    uploads, answers = products_of(plan.calls, plan.keys, plan.rows)
+    sizes = groups_of(plan.keys, 0), groups_of(plan.keys, 1)
+    return (
+        uploads * UPLOAD_BYTES + answers * ANSWER_BYTES + sum(transferred(c, sizes, plan.rows) for c in plan.transfers)
+    )
+
+
 def _cells(dims: Iterable[Dim]) -> int:
     return math.prod(dim.size or ASSUMED_GROUPS for dim in dims)
 
@@ -219,6 +240,7 @@ class _Making:
         for key in self.keys:
             builder.source(key.owner, "label" if key.domain is None else "code", key.expr)
         uses = base.request.uses.union(*(other.request.uses for other in self.others))
+        calls, transfers = builder.cheapest(_width(base.rows, base.min_rows))
         selects = [local_select(builder.sources[o], [key for key in self.keys if key.owner == o]) for o in (0, 1)]
         plan = Plan(
             name=f"{base.name}.history",
@@ -236,7 +258,8 @@ class _Making:
             opened=(),
             counts=(),
             values=(),
-            calls=builder.calls(),
+            calls=calls,
+            transfers=transfers,
             request=Request(uses),
             local_sql=(selects[0], selects[1]),
             keep=base.keep,
@@ -298,9 +321,9 @@ def _differ(
     return bool(told[0])
 
 
-def comparing(cells: int, rows: int, least: int) -> Meter:
-    """What comparing so many pairs of cells moves, once their counts are shared."""
-    meter = Meter()
+def comparing(cells: int, rows: int, least: int, meter: Meter | None = None) -> Meter:
+    """What comparing so many pairs of cells moves, once their counts are shared; added to `meter`."""
+    meter = Meter() if meter is None else meter
     meter.negative(4 * cells, _width(rows, least))
     meter.logic_and(2 * cells)
     meter.logic_and(cells)
@@ -340,7 +363,7 @@ def _counted(
     if math.prod(of_owner) * len(probe.pairs) > COMPARED or math.prod(of_owner) > CELLS:
         raise UsageError(f"these groups and those of an earlier answer make {math.prod(of_owner)} cells", hint=_HINT)
     held = of_owner[0], of_owner[1]
-    check_held(plan.calls, held, rows)
+    check_held((*plan.calls, *plan.transfers), held, rows)
     joint = Joint(engine, plan, columns, Groups(places, of_owner[us]), held, alignment)
     return [limbs[0] for limbs in joint.limbs()], tuple(sizes)
 

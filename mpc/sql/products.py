@@ -8,8 +8,9 @@ is opened.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from mpc.counts import lane_of
 from mpc.lattice import HIDING_BITS, NARROW, hiding_bits
 from mpc.linear import limb_count
 from mpc.ring import LIMB_BITS
@@ -34,6 +35,7 @@ __all__ = [
     "padded",
     "products_of",
     "searched",
+    "transferred",
 ]
 
 CELLS = 4096  # most group cells of one statement
@@ -249,6 +251,24 @@ class Builder:
         check_held(calls, known, self.rows)
         return calls
 
+    def cheapest(self, bits: int) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
+        """Products of bits whose counts take so many bits: the lattice's and those of transfers, each block by what
+        moves less, with the owner who uploads, or chooses, for the least in all."""
+        pairs, sizes = self._joint(), (groups_of(self.keys, 0), groups_of(self.keys, 1))
+        options = []
+        for owner in (0, 1) if pairs else ():
+            calls = [(call, self.bytes((call,))) for call in self._calls(pairs, owner)]
+            counts = [transferred(replace(call, bits=bits), sizes, self.rows) for call, _ in calls]
+            known = sum(min(moved, count) for (_, moved), count in zip(calls, counts, strict=True))
+            options.append(
+                (known, owner, [(call, count < moved) for (call, moved), count in zip(calls, counts, strict=True)])
+            )
+        chosen = min(options, key=lambda option: option[:2])[2] if options else []
+        lattice = tuple(call for call, by_transfers in chosen if not by_transfers)
+        self._check_hiding(lattice)
+        check_held(tuple(call for call, _ in chosen), sizes, self.rows)
+        return lattice, tuple(replace(call, bits=bits) for call, by_transfers in chosen if by_transfers)
+
     def _check_hiding(self, calls: tuple[Call, ...]) -> None:
         """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""
         groups = math.prod(groups_of(self.keys, owner) for owner in (0, 1))
@@ -314,6 +334,12 @@ def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) 
     uploads = sum(len(block) * groups[owner] * height for owner, block in uploaded)
     pairs = [len(call.uploaded) * len(call.rows) * limb_count(call.bits) for call in calls]
     return uploads, sum(pairs) * groups[0] * groups[1]
+
+
+def transferred(call: Call, sizes: tuple[int, int], rows: int) -> int:
+    """Bytes of a call by transfers, but for frames (`mpc.counts`)."""
+    chosen, offered = len(call.uploaded) * sizes[call.owner], len(call.rows) * sizes[1 - call.owner]
+    return chosen * rows * (4 + lane_of(call.bits) * offered)
 
 
 def _most(side: Side) -> int:

@@ -313,7 +313,8 @@ class Plan:
     keep: the party whose rows without a match take part (LEFT JOIN): the aligned rows must hold them. having: which
     groups are shown, and limit how many, decided on shares. order: of the answer's rows, at its receiver. tests: of
     columns of both parties; each of `joints` is a shared bit a row, that all of these tests hold. Values of picks count
-    on behind `opened`.
+    on behind `opened`. transfers: products of bits that transfers count in place of the lattice, `owner` choosing; bits
+    of the count.
     """
 
     name: str
@@ -344,6 +345,7 @@ class Plan:
     joints: tuple[tuple[int, ...], ...] = ()
     picks: tuple[Pick, ...] = ()
     distincts: tuple[Distinct, ...] = ()
+    transfers: tuple[Call, ...] = ()
     sets: tuple[Any, ...] = field(default=(), metadata={"derived": True})  # `mpc.sql.sets.AnswerSet`, for the history
 
     @property

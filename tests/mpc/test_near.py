@@ -38,8 +38,7 @@ def asked(rng: random.Random) -> Asked:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_is_what_the_twin_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near, "PRODUCTS", 50_000)  # the ideal engine has no bytes to save
+def test_it_is_what_the_twin_says(seed: int) -> None:
     rng = random.Random(seed)
     bank, telco = tables(120, seed)
     truth, session = Truth(bank, telco), Session(Pair.ideal(), bank, telco, rng.choice([12, 20, 30]))
@@ -171,7 +170,7 @@ def test_one_side_s_conditions_take_no_joint_product() -> None:
         plan(f"SELECT COUNT(*) AS n {JOIN} WHERE b.age > {age}", context(100, min_rows=20)) for age in (20, 30)
     )
     (probe,) = probes(second, [first])
-    assert probe.plan.calls == ()
+    assert probe.plan.calls == probe.plan.transfers == ()
 
 
 def test_conditions_whose_product_is_too_long_are_refused_with_a_way_out() -> None:
@@ -198,7 +197,7 @@ def test_the_declared_cost_is_what_is_counted() -> None:
         cells = sum(len(probe.pairs) for probe in session.probed) * 3 * 3 * 5  # NULL is a group
         declared = near.comparing(cells, 120, 20)
         session.answered.append(made)
-    assert all(probe.plan.calls == () for probe in session.probed) and cells >= 60
+    assert all(probe.plan.calls == probe.plan.transfers == () for probe in session.probed) and cells >= 60
     assert moved == list(zip(declared.sent, declared.waits, strict=True))
 
 
@@ -279,10 +278,17 @@ def test_open_ended_groups_say_what_the_twin_says() -> None:
         assert session.refused(second) is truth.near(second, [first], 15)
 
 
-def test_more_than_can_be_compared_is_refused_with_a_way_out() -> None:
+def test_more_than_can_be_compared_is_refused_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     where = "WHERE b.age > {0} AND t.minutes > {0} GROUP BY b.region, t.late"
     sql = f"SELECT b.region, t.late, COUNT(*) AS n {JOIN} {where}"
     made = [plan(sql.format(n), context(100, min_rows=20)) for n in range(80)]
-    with pytest.raises(UsageError, match="products") as met:
+    (probe,) = probes(made[-1], made[:-1])  # 17,000 products, which took 1.4 GB of answers as inner products
+    counts = ", ".join(f"COUNT(*) FILTER (WHERE t.bill > {n}) AS n{n}" for n in range(10))
+    many = plan(sql.format(90).replace("COUNT(*) AS n", counts), context(100, min_rows=20))
+    with pytest.raises(UsageError, match=r"comparisons, at most 4,294 and 50,000") as met:
+        probes(many, made)
+    assert "--realign" in (met.value.hint or "")
+    monkeypatch.setattr(near, "MOVED", near._moved(probe) - 1)
+    with pytest.raises(UsageError, match=r"takes \d+ MB") as met:
         probes(made[-1], made[:-1])
     assert "--realign" in (met.value.hint or "")
