@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
 
-__all__ = ["JOIN", "Aggregate", "Number", "Statement", "exact", "statements"]
+__all__ = ["JOIN", "Aggregate", "Number", "Statement", "Union", "exact", "statements", "unions"]
 
 JOIN = "FROM bank.customers b JOIN telco.subscribers t ON b.phone = t.msisdn"
 WIDE = 2**62 - 1
@@ -112,14 +112,83 @@ def _combined(tests: st.SearchStrategy[str], leaves: int) -> st.SearchStrategy[s
     )
 
 
-conditions = st.one_of(_combined(own_tests, 3), st.sampled_from(TESTS["across"]))
+@dataclass(frozen=True)
+class Condition:
+    """SQL of a condition; the largest magnitude that it compares across owners, and how many such comparisons."""
+
+    sql: str
+    most: int = 0
+    across: int = 0
+
+    def __str__(self) -> str:
+        return self.sql
+
+
+WHOLE = {"b": "bank.customers", "t": "telco.subscribers"}
+SMALL = {
+    side: tuple(leaf for leaf in leaves if leaf.most < 2**40) for side, leaves in LEAVES.items()
+}  # averages and sums of them are exact in doubles
+
+
+@st.composite
+def _whole(draw: st.DrawFn, side: str) -> Number:
+    """A number of an owner's whole table."""
+    leaf, function = draw(st.sampled_from(SMALL[side])), draw(st.sampled_from(("MIN", "MAX")))
+    where = draw(st.one_of(st.none(), st.sampled_from(TESTS[side])))
+    inner = re.sub(
+        rf"\b{side}\.", "w.", f"{function}({leaf.sql}) FROM {WHOLE[side]} w" + (f" WHERE {where}" if where else "")
+    )
+    return Number(f"(SELECT {inner})", leaf.low, leaf.high, leaf.scale)
+
+
+@st.composite
+def _with_whole(draw: st.DrawFn) -> Condition:
+    """A column beside a number of its owner's whole table, or being among its values."""
+    side = draw(st.sampled_from("bt"))
+    leaf, op = draw(st.sampled_from(SMALL[side])), draw(st.sampled_from(("<", "<=", "=", "<>", ">=", ">")))
+    function = draw(st.sampled_from(("AVG", "SUM", "MIN", "MAX", "COUNT")))
+    where = draw(st.one_of(st.none(), st.sampled_from(TESTS[side])))
+    inner = f"{function}({leaf.sql}) FROM {WHOLE[side]} w" + (f" WHERE {where}" if where else "")
+    number = "(SELECT " + re.sub(rf"\b{side}\.", "w.", inner) + ")"
+    return Condition(f"{leaf.sql} {op} {number}")
+
+
+@st.composite
+def _across(draw: st.DrawFn) -> Condition:
+    """A comparison of both owners' numbers, alone or beside a condition of one."""
+    ours, theirs = draw(_of_one("b")), draw(_of_one("t"))
+    op, form = draw(st.sampled_from(("<", "<=", "=", "<>", ">=", ">"))), draw(st.integers(0, 5))
+    if form == 0:
+        both = _sum(draw(st.sampled_from("+-")), ours, theirs)
+        other = draw(st.sampled_from((Number("100", 100, 100), Number("-3.5", -35, -35, 1), *SMALL["b"], *SMALL["t"])))
+        text, parts = f"{both.sql} {op} {other.sql}", (both, other)
+    else:
+        text, parts = (f"{ours.sql} {op} {theirs.sql}" if form % 2 else f"{theirs.sql} {op} {ours.sql}"), (ours, theirs)
+    scale = max(part.scale for part in parts)
+    most = max(part.largest * 10 ** (scale - part.scale) for part in parts)
+    beside = draw(st.one_of(st.none(), st.none(), own_tests))
+    if beside is not None:
+        text = f"({text} {draw(st.sampled_from(('AND', 'OR')))} {beside})"
+    return Condition(f"(NOT {text})" if draw(st.integers(0, 3)) == 0 else text, 2 * most, 1)
+
+
+conditions = st.deferred(
+    lambda: st.one_of(
+        _combined(own_tests, 3).map(Condition),
+        st.sampled_from(TESTS["across"]).map(lambda text: Condition(text, across=1)),
+        _across(),
+        _with_whole(),
+    )
+)
 
 
 @st.composite
 def _of_one(draw: st.DrawFn, side: str) -> Number:
     """A number of one owner's columns."""
     leaf = draw(st.sampled_from(LEAVES[side]))
-    form = draw(st.integers(0, 8))
+    form = draw(st.integers(0, 9))
+    if form == 9:
+        return _sum(draw(st.sampled_from("+-")), draw(st.sampled_from(SMALL[side])), draw(_whole(side)))
     if form == 1:
         return Number(f"abs({leaf.sql})", 0, leaf.most, leaf.scale)
     if form == 2:
@@ -162,6 +231,7 @@ class Aggregate:
     oracle: str
     function: str
     args: tuple[Number, ...]
+    condition: Condition | None = None
 
     def may_be_refused(self, rows: int) -> bool:
         """Whether one of its sums may need more than 64 bits, or one of its parts more than 62."""
@@ -229,12 +299,12 @@ def aggregates(draw: st.DrawFn) -> Aggregate:
         return re.sub(r"[bt]\.(wide|huge)", rf"CAST(\g<0> AS {wide})", text)
 
     if function in ("count", "sum"):
-        return Aggregate(sql, roomy(sql), function, args)
+        return Aggregate(sql, roomy(sql), function, args, condition)
     pair = args if len(args) == 2 else args * 2
     present = " AND ".join(f"({arg.sql}) IS NOT NULL" for arg in args)
     where = f"({condition}) AND {present}" if condition else present
     listed = ", ".join(f"CAST({arg.sql} AS DECIMAL(38,6))" for arg in pair)
-    return Aggregate(sql, roomy(f"LIST([{listed}]) FILTER (WHERE {where})"), function, args)
+    return Aggregate(sql, roomy(f"LIST([{listed}]) FILTER (WHERE {where})"), function, args, condition)
 
 
 def exact(function: str, value: Any) -> Any:
@@ -288,6 +358,17 @@ class Statement:
     oracle: str
     aggregates: dict[str, Aggregate]
     ordered: bool = False
+    where: Condition | None = None
+
+    def may_be_refused(self, rows: int) -> bool:
+        """Whether the planner may have to refuse it: a wide number, or comparisons of both owners' columns."""
+        found = [one for one in (self.where, *(one.condition for one in self.aggregates.values())) if one is not None]
+        too_many = sum(one.across for one in found) > 1
+        return too_many or any(one.most >= 2**60 for one in found) or self.may_be_wide(rows)
+
+    def may_be_wide(self, rows: int) -> bool:
+        """Whether one of its sums may need more than 64 bits."""
+        return any(aggregate.may_be_refused(rows) for aggregate in self.aggregates.values())
 
 
 @st.composite
@@ -308,6 +389,10 @@ def statements(draw: st.DrawFn) -> Statement:
         )
         if None not in sizes and math.prod(size or 1 for size in sizes) <= 32:
             tail += draw(st.sampled_from(("", " LIMIT 2", " LIMIT 3 OFFSET 1")))
+    return replace(_statement(keys, chosen, tail, where), ordered=ordered)
+
+
+def _statement(keys: Sequence[str], chosen: dict[str, Aggregate], tail: str, where: Condition | None) -> Statement:
     listed = [f"{key} AS k{place}" for place, key in enumerate(keys)]
     sql, oracle = (
         "SELECT " + ", ".join(listed + [f"{text} AS {name}" for name, text in some.items()]) + tail
@@ -317,4 +402,52 @@ def statements(draw: st.DrawFn) -> Statement:
         )
     )
     # a quotient by 0 is NULL, as docs/reference/sql.md says; DuckDB calls it infinity
-    return Statement(sql, oracle.replace("/ COUNT(b.region)", "/ NULLIF(COUNT(b.region), 0)"), chosen, ordered)
+    oracle = oracle.replace("/ COUNT(b.region)", "/ NULLIF(COUNT(b.region), 0)")
+    return Statement(sql, oracle, chosen, where=where)
+
+
+@dataclass(frozen=True)
+class Union:
+    """SELECTs of equally many columns of one type each under UNION ALL."""
+
+    arms: tuple[Statement, ...]
+
+    @property
+    def sql(self) -> str:
+        return " UNION ALL ".join(f"({arm.sql})" if arm.ordered else arm.sql for arm in self.arms)
+
+    def brought(self, name: str, value: Any) -> Any:
+        """A value of a column in the type that all SELECTs share: floats, else decimals, else integers."""
+        kinds = [_kind(arm.aggregates[name]) for arm in self.arms if name in arm.aggregates]
+        if value is None or not kinds:
+            return value
+        if None in kinds:
+            return float(value)
+        scale = max(kind or 0 for kind in kinds)
+        return Decimal(value).quantize(Decimal(1).scaleb(-scale), context=_ROOM) if scale else int(value)
+
+
+_ROOM = Context(prec=60)
+
+
+def _kind(aggregate: Aggregate) -> int | None:
+    """The scale of what an aggregate gives, None for a float."""
+    if aggregate.function == "count":
+        return 0
+    return aggregate.args[0].scale if aggregate.function in ("sum", "min", "max") else None
+
+
+@st.composite
+def unions(draw: st.DrawFn) -> Union:
+    """Two or three SELECTs with the same keys."""
+    keys, columns = draw(st.lists(st.sampled_from(sorted(KEYS)), max_size=1)), draw(st.integers(1, 2))
+    arms = []
+    for _ in range(draw(st.integers(2, 3))):
+        chosen = {f"a{place}": draw(aggregates()) for place in range(columns)}
+        where = draw(st.one_of(st.none(), conditions))
+        having = draw(st.one_of(st.none(), group_tests)) if keys else None
+        tail = f" {JOIN}" + (f" WHERE {where}" if where else "")
+        tail += f" GROUP BY {', '.join(keys)}" if keys else ""
+        tail += f" HAVING {having}" if having else ""
+        arms.append(_statement(keys, chosen, tail, where))
+    return Union(tuple(arms))

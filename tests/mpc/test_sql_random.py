@@ -19,11 +19,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpc.sql import Context, Plan, Result, plan
+from mpc.sql import Context, Plan, Result, joined, plans
 from party.catalogue import Catalogue, Column, Table
 from party.errors import UsageError
 from tests.mpc import grammar
-from tests.mpc.grammar import Statement, statements
+from tests.mpc.grammar import Statement, Union, statements, unions
 from tests.mpc.sqlkit import Pair, agree, arrow
 from tests.mpc.surface import agree_in_order
 
@@ -111,11 +111,16 @@ def world(rows: int, flavour: str, seed: int) -> World:
 
 
 def planned(sql: str, rows: int) -> Plan:
+    (made,) = all_planned(sql, rows)
+    return made
+
+
+def all_planned(sql: str, rows: int) -> tuple[Plan, ...]:
     catalogues = (
         Catalogue("bank", (Table("customers", (("phone",),), BANK, rows),)),
         Catalogue("telco", (Table("subscribers", (("msisdn",),), TELCO, rows),)),
     )
-    return plan(sql, Context("q", catalogues, ("bank",), rows, 1))
+    return plans(sql, Context("q", catalogues, ("bank",), rows, 1))
 
 
 class Engines:
@@ -125,6 +130,7 @@ class Engines:
         self.pair = Pair.ideal()
 
     def run(self, made: Plan, tables: World) -> Result:
+        self.pair.further = {"bank.customers": tables.bank, "telco.subscribers": tables.telco}
         try:
             found, _ = self.pair.run(made, tables.bank, tables.telco)
         except Exception:
@@ -142,11 +148,11 @@ def engines() -> Engines:
 def compare(engines: Engines, statement: Statement, tables: World) -> str:
     """`equal`, or where a sum may really need more than 64 bits `wide`, `refused`, or `beyond` what DuckDB can do."""
     rows = tables.bank.num_rows
-    due = any(aggregate.may_be_refused(rows) for aggregate in statement.aggregates.values())
+    due = statement.may_be_refused(rows)
     try:
         made = planned(statement.sql, rows)
     except UsageError as error:
-        reasons = ("overflow", "bits, 62 are possible")
+        reasons = ("overflow", "bits, 62 are possible", "products, at most 64")
         assert any(reason in error.message for reason in reasons), (statement.sql, error.message)
         assert due, (statement.sql, rows, error.message)
         return "refused"
@@ -157,7 +163,28 @@ def compare(engines: Engines, statement: Statement, tables: World) -> str:
         assert due, statement.sql
         return "beyond"
     (agree_in_order if statement.ordered else agree)(found, wanted)
-    return "wide" if due else "equal"
+    return "wide" if statement.may_be_wide(rows) else "equal"
+
+
+def compare_union(engines: Engines, union: Union, tables: World) -> str:
+    """The same of SELECTs under UNION ALL."""
+    rows = tables.bank.num_rows
+    due = any(arm.may_be_refused(rows) for arm in union.arms)
+    try:
+        made = all_planned(union.sql, rows)
+    except UsageError as error:
+        reasons = ("overflow", "bits, 62 are possible", "products, at most 64")
+        assert due and any(reason in error.message for reason in reasons), (union.sql, error.message)
+        return "refused"
+    found = joined([engines.run(one, tables) for one in made])
+    assert found is not None
+    try:
+        each = [tables.answer(arm) for arm in union.arms]
+    except (duckdb.OutOfRangeException, duckdb.ConversionException):
+        assert due, union.sql
+        return "beyond"
+    agree(found, [{name: union.brought(name, value) for name, value in row.items()} for arm in each for row in arm])
+    return "wide" if any(arm.may_be_wide(rows) for arm in union.arms) else "equal"
 
 
 COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "derandomize": True}
@@ -189,10 +216,33 @@ def test_random_statements_equal_the_oracle_or_are_refused_with_reason(engines: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_thousand_random_statements(engines: Engines) -> None:
     found = sweep(engines, 2400)
     assert sum(found.values()) >= 2000, found
     assert found["wide"] >= 50, found  # else the extremes are not met
+
+
+def unite(engines: Engines, examples: int) -> Counter[str]:
+    """Run so many examples under UNION ALL."""
+    told: Counter[str] = Counter()
+
+    @settings(max_examples=examples, **COMMON)  # type: ignore[arg-type]  # the settings take these names
+    @given(union=unions(), rows=st.sampled_from((0, 1, 3, 8, 40)), flavour=st.sampled_from(sorted(FLAVOURS)))
+    def each(union: Union, rows: int, flavour: str) -> None:
+        told[compare_union(engines, union, world(rows, flavour, 0))] += 1
+
+    each()
+    return told
+
+
+def test_random_unions_equal_the_oracle(engines: Engines) -> None:
+    assert unite(engines, 20)["equal"] >= 6
+
+
+@pytest.mark.slow
+def test_three_hundred_random_unions(engines: Engines) -> None:
+    assert unite(engines, 300)["equal"] >= 100
 
 
 FOUND = {
