@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 
+from mpc.kept_counts import KeptCounts
 from mpc.linear import Linear
 from mpc.ot import Ot
 from mpc.uploads import Uploads
@@ -19,7 +20,7 @@ class Engine:
     """One side's half: the channel, the guard, the lattice engine and the oblivious transfers over it.
 
     `index` is 0 for the party named first in the job's `align`, 1 for the other. `uploads` are the columns that one
-    side has encrypted for the other, kept for later statements.
+    side has encrypted for the other, `counts` shares of counts, both kept for later statements.
     """
 
     channel: Channel
@@ -28,6 +29,7 @@ class Engine:
     ot: Ot
     index: int
     uploads: Uploads = field(default_factory=Uploads, repr=False, compare=False)
+    counts: KeptCounts = field(default_factory=KeptCounts, repr=False, compare=False)
 
     @classmethod
     def start(cls, channel: Channel, guard: Guard, index: int) -> Engine:
@@ -56,3 +58,8 @@ class Engine:
         """The same keys and transfers for another run over the same channel, under that run's guard."""
         self.linear.begin_run()
         return replace(self, guard=guard)
+
+    def forget(self) -> None:
+        """Keep nothing for later statements: after a failure the two sides may not hold the same."""
+        self.uploads.clear()
+        self.counts.clear()

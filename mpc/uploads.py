@@ -24,7 +24,7 @@ from party.errors import PeerError
 from party.guard import Guard
 from party.message import Array, Cap, Message
 
-__all__ = ["BLOCKS", "Uploads"]
+__all__ = ["BLOCKS", "Uploads", "exchange_changed"]
 
 Handle = Uploaded | Received
 
@@ -43,6 +43,19 @@ class _Held:
     handle: Handle
     blocks: int
     content: bytes  # a digest of the values, at their owner
+
+
+def exchange_changed(channel: Channel, guard: Guard, what: str, ours: Sequence[bool], due: int) -> list[bool]:
+    """Tell of some columns of ours whether their values have changed, and learn it of so many of the peer's."""
+    if ours:
+        guard.disclose(what, channel.peer, len(ours))
+        channel.send(Changed(np.array(ours, dtype=np.uint8)))
+    if not due:
+        return []
+    bits = channel.recv(Changed).bits
+    if len(bits) != due or (bits > 1).any():
+        raise PeerError(f"{channel.peer} tells of other columns than we hold", party=channel.peer)
+    return [bool(bit) for bit in bits]
 
 
 class Uploads:
@@ -67,19 +80,11 @@ class Uploads:
         """
         mine = [name for name in ours if name in self._held]
         due = [name for name in theirs if name in self._held]
-        gone: list[bytes] = []
-        if mine:
-            changed = np.array([self._held[name].content != ours[name]() for name in mine], dtype=np.uint8)
-            guard.disclose(what, channel.peer, len(mine))
-            channel.send(Changed(changed))
-            gone += [name for name, bit in zip(mine, changed, strict=True) if bit]
-        if due:
-            bits = channel.recv(Changed).bits
-            if len(bits) != len(due) or (bits > 1).any():
-                raise PeerError(f"{channel.peer} tells of other columns than we hold", party=channel.peer)
-            gone += [name for name, bit in zip(due, bits, strict=True) if bit]
-        for name in gone:
-            del self._held[name]
+        changed = [self._held[name].content != ours[name]() for name in mine]
+        bits = exchange_changed(channel, guard, what, changed, len(due))
+        for name, bit in (*zip(mine, changed, strict=True), *zip(due, bits, strict=True)):
+            if bit:
+                del self._held[name]
 
     def get(
         self,

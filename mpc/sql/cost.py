@@ -9,10 +9,10 @@ nothing (`Held`), but for a bit each that says that they are unchanged. The guar
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Iterator
 from functools import partial
+
+import numpy as np
 
 from mpc.cost import Meter, setup_bytes
 from mpc.counts import lane_of
@@ -21,11 +21,11 @@ from mpc.linear import limb_count
 from mpc.linear_cost import key_bytes, predict_inner, predict_upload
 from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
+from mpc.sql.held import Held, Step
 from mpc.sql.joint import meaning_of
-from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of, more_than_one, searched
+from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of, more_than_one, searched, still_due
 from mpc.sql.together import lines_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
-from mpc.uploads import BLOCKS
 
 __all__ = ["Counting", "Held", "Step", "steps_of"]
 
@@ -33,43 +33,6 @@ Terms = tuple[tuple[int, int, int], ...]
 
 _LABEL = 16
 _COUNT = 24 + 8  # one message of a number
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step: who does most of it ("both" or a party), waits, bytes both ways; and what its seconds are made of:
-    blocks of 8192 values uploaded, of multipliers transformed, of products summed, answers, transfers; rows
-    of local columns."""
-
-    name: str
-    who: str
-    rounds: int = 0
-    bytes: int = 0
-    uploaded: int = 0
-    transformed: int = 0
-    multiplied: int = 0
-    answers: int = 0
-    transfers: int = 0
-    rows: int = 0
-
-
-@dataclass
-class Held:
-    """What is there already when further statements follow over one connection and alignment: keys, base transfers,
-    columns by what they are made of, as many blocks as `mpc.uploads` keeps."""
-
-    keys: set[int] = field(default_factory=set)
-    transfers: bool = False
-    columns: OrderedDict[tuple[object, ...], int] = field(default_factory=OrderedDict)
-
-    def has(self, column: tuple[object, ...], blocks: int) -> bool:
-        """Whether a column is there; from now on it is."""
-        there = column in self.columns
-        self.columns[column] = blocks
-        self.columns.move_to_end(column)
-        while sum(self.columns.values()) > BLOCKS:
-            self.columns.popitem(last=False)
-        return there
 
 
 def steps_of(plan: Plan, sizes: tuple[int, int] | None = None, held: Held | None = None) -> tuple[Step, ...]:
@@ -94,6 +57,8 @@ class Counting:
         self.width = max(plan.rows, 1).bit_length()
         self.uploaded = self.transformed = self.multiplied = self.answers = 0
         self.kept = [0, 0]  # columns of each owner that are held
+        self.calls = plan.calls
+        self._names: dict[tuple[int, int], tuple[Hashable, Hashable]] = {}
 
     def steps(self) -> Iterator[Step]:
         plan = self.plan
@@ -106,7 +71,7 @@ class Counting:
         for owner, count in enumerate(counts):
             name = f"{count} encrypted column{'s' * (count > 1)}"
             yield from self._step(name, plan.parties[owner], partial(self._upload, owner, count))
-        for call in plan.calls:
+        for call in self.calls:
             many = len(call.uploaded) * len(call.rows) * self.cells * limb_count(call.bits)
             name = f"{many} product{'s' * (many > 1)}"
             yield from self._step(name, plan.parties[1 - call.owner], partial(self._call, call))
@@ -121,16 +86,18 @@ class Counting:
 
     def products(self) -> None:
         """`mpc.sql.joint.Joint.limbs`: keys, comparisons of both's columns, uploads, products."""
+        known = self._known_counts()
         self._setup()
         self._tests()
+        self._told(*(len({self._names[pair][owner] for pair in known}) for owner in (0, 1)))
         counts = [self._new(owner) * self.sizes[owner] for owner in (0, 1)]
-        self._unchanged()
+        self._told(*self.kept)
         for owner, count in enumerate(counts):
             self._upload(owner, count)
-        for call in self.plan.calls:
+        for call in self.calls:
             self._call(call)
         for owner in (0, 1):
-            calls = [call for call in self.plan.transfers if call.owner == owner]
+            calls = [call for call in still_due(self.plan.transfers, known) if call.owner == owner]
             here, there = self.sizes[owner], self.sizes[1 - owner]
             shapes = [(len(call.uploaded) * here, len(call.rows) * there) for call in calls]
             if shapes and self.plan.rows:
@@ -188,7 +155,7 @@ class Counting:
     def _columns(self, owner: int) -> set[int]:
         """The features that an owner uploads."""
         plan = self.plan
-        found = {number for call in plan.calls if call.owner == owner for number in call.uploaded}
+        found = {number for call in self.calls if call.owner == owner for number in call.uploaded}
         return found | {number for other, number in searched(plan) if other == owner}
 
     def _new(self, owner: int) -> int:
@@ -203,12 +170,33 @@ class Counting:
         return count
 
     def _unchanged(self) -> None:
-        """`mpc.uploads.Uploads.refresh`."""
-        told = [_COUNT - 4 + kept if kept and self.plan.rows else 0 for kept in self.kept]
+        self._told(*self.kept)
+
+    def _told(self, *columns: int) -> None:
+        """`mpc.uploads.exchange_changed` of so many columns of each owner."""
+        told = [_COUNT - 4 + some if some and self.plan.rows else 0 for some in columns]
         if all(told):
             self.meter.swap(*told)
         elif any(told):
             self.meter.tell(0 if told[0] else 1, sum(told))
+
+    def _known_counts(self) -> frozenset[tuple[int, int]]:
+        """The products whose shares are kept; of the others' calls what is due, and from now on they are kept."""
+        plan, found = self.plan, set[tuple[int, int]]()
+        for pair in plan.kept if plan.rows else ():
+            first, second = (meaning_of(plan, owner, pair[owner], self.sizes[owner]) for owner in (0, 1))
+            if first is not None and second is not None:
+                self._names[pair] = (first, plan.min_rows), (second, plan.min_rows)
+        usable = frozenset(self.held.counts.usable(list(self._names.values())))
+        for pair, name in self._names.items():
+            if name in usable:
+                self.held.counts.get(name)
+                found.add(pair)
+        for pair, name in self._names.items():
+            if pair not in found:
+                self.held.counts.put(name, np.zeros(self.cells, dtype=np.uint64), b"")
+        self.calls = tuple(still_due(plan.calls, found))
+        return frozenset(found)
 
     def _upload(self, owner: int, count: int) -> None:
         if not self.plan.rows or not count:

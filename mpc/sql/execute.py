@@ -50,7 +50,7 @@ def execute(plan: Plan, columns: LocalColumns, engine: Engine, alignment: bytes 
     try:
         return _Run(plan, columns, engine, alignment).result()
     except BaseException:
-        engine.uploads.clear()
+        engine.forget()
         raise
 
 

@@ -7,7 +7,7 @@ sum at the owner and 0 at the peer; everything else comes from the lattice engin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
 
 import numpy as np
@@ -18,7 +18,7 @@ from mpc.engine import Engine
 from mpc.linear import Received, Uploaded
 from mpc.sql.across import joint_bits
 from mpc.sql.local import Groups, LocalColumns, column_length, compared, feature
-from mpc.sql.products import BLOCK, more_than_one, searched
+from mpc.sql.products import BLOCK, more_than_one, searched, still_due
 from mpc.sql.types import Call, Plan
 
 __all__ = ["Joint", "meaning_of"]
@@ -57,6 +57,7 @@ class Joint:
         self.joints = joint_bits(engine, plan, [compared(test, self.us, self.sources, columns) for test in plan.tests])
         self._handles: dict[tuple[int, int], Handle] = {}
         self._weights: dict[int, Ints] = {}
+        self._digests: dict[int, bytes] = {}
 
     def limbs(self) -> list[list[Words]]:
         """Shares of every limb of every quantity, (cells,) each."""
@@ -156,12 +157,16 @@ class Joint:
         if self.rows == 0:
             return found
         linear = self.engine.linear
-        blocks = list(dict.fromkeys((call.owner, call.uploaded) for call in self.plan.calls))
+        names = self._names()
+        found |= self._kept(names)
+        kept = frozenset(found)
+        due = still_due(self.plan.calls, kept)
+        blocks = list(dict.fromkeys((call.owner, call.uploaded) for call in due))
         uploads = [*blocks, *((owner, (number,)) for owner, number in searched(self.plan))]
         self._refresh(uploads)
         for owner, numbers in blocks:
             self._encrypted(owner, numbers)
-        for call in self.plan.calls:
+        for call in due:
             other, handles = 1 - call.owner, self._encrypted(call.owner, call.uploaded)
             encrypted = type(handles[0]).joined(handles)  # type: ignore[arg-type]  # all are the owner's, or all theirs
             if isinstance(encrypted, Received):
@@ -170,10 +175,40 @@ class Joint:
                 shares = linear.inner_owner(encrypted, len(call.rows) * self.sizes[other], call.bits)
             self._put(found, call, shares)
         for owner in (0, 1):
-            calls = [call for call in self.plan.transfers if call.owner == owner]
+            calls = [call for call in still_due(self.plan.transfers, kept) if call.owner == owner]
             for call, shares in zip(calls, self._transferred(owner, calls), strict=True):
                 self._put(found, call, shares)
+        for pair, name in names.items():
+            if pair not in kept:
+                self.engine.counts.put(name, found[pair], self._digest(pair[self.us]))
         return found
+
+    def _names(self) -> dict[tuple[int, int], tuple[Hashable, Hashable]]:
+        """The products whose shares are kept, by the names of their columns; min_rows gives a share's width."""
+        found: dict[tuple[int, int], tuple[Hashable, Hashable]] = {}
+        for pair in self.plan.kept if self.alignment is not None else ():
+            first, second = (self._column_name(owner, pair[owner]) for owner in (0, 1))
+            if first is not None and second is not None:
+                found[pair] = (first, self.plan.min_rows), (second, self.plan.min_rows)
+        return found
+
+    def _kept(self, names: dict[tuple[int, int], tuple[Hashable, Hashable]]) -> dict[tuple[int, int], Words]:
+        """Shares that were made for earlier plans, but of columns that are what they were."""
+        engine, numbers = self.engine, {name[self.us]: pair[self.us] for pair, name in names.items()}
+        used = engine.counts.usable(list(names.values()))
+        ours = self.us, lambda column: self._digest(numbers[column])
+        engine.counts.refresh(engine.channel, engine.guard, f"query.{self.plan.name}.changed", used, ours)
+        usable, found = frozenset(used), dict[tuple[int, int], Words]()
+        for pair, name in names.items():
+            share = engine.counts.get(name) if name in usable else None
+            if share is not None:
+                found[pair] = share
+        return found
+
+    def _digest(self, number: int) -> bytes:
+        if number not in self._digests:
+            self._digests[number] = self._content(number)
+        return self._digests[number]
 
     def _put(self, found: dict[tuple[int, int], Words], call: Call, shares: Words) -> None:
         """Shares of a call's products, (columns, rows) each with its groups, to where they are looked for."""

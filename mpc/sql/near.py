@@ -40,6 +40,7 @@ from mpc.sql.products import (
     check_held,
     groups_of,
     padded,
+    pairs_of,
     products_of,
     transferred,
 )
@@ -234,13 +235,20 @@ class _Making:
     def _count(self, rows: Poly) -> int:
         return self.builder.quantity("a number of rows", rows, 0, 1)
 
+    def _alone(self) -> set[tuple[int, int]]:
+        """Products that count one set, not two together: they are made again for every later statement."""
+        numbers = {number for pair in self.pairs for number in (*pair.shown, *pair.compared)}
+        terms = (term for number in numbers for limb in self.builder.quantities[number].limbs for term in limb)
+        return {(first, second) for _, first, second in terms}
+
     def probe(self) -> Probe:
         """The finished probe."""
         builder, base = self.builder, self.base
         for key in self.keys:
             builder.source(key.owner, "label" if key.domain is None else "code", key.expr)
         uses = base.request.uses.union(*(other.request.uses for other in self.others))
-        calls, transfers = builder.cheapest(_width(base.rows, base.min_rows))
+        alone = self._alone()
+        calls, transfers = builder.cheapest(_width(base.rows, base.min_rows), alone)
         selects = [local_select(builder.sources[o], [key for key in self.keys if key.owner == o]) for o in (0, 1)]
         plan = Plan(
             name=f"{base.name}.history",
@@ -260,6 +268,7 @@ class _Making:
             values=(),
             calls=calls,
             transfers=transfers,
+            kept=tuple(pair for pair in pairs_of((*calls, *transfers)) if pair in alone),
             request=Request(uses),
             local_sql=(selects[0], selects[1]),
             keep=base.keep,
@@ -285,7 +294,7 @@ def differ_by_few(
     try:
         return _differ(engine, what, found, columns, alignment)
     except BaseException:
-        engine.uploads.clear()
+        engine.forget()
         raise
 
 

@@ -8,6 +8,7 @@ is opened.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from mpc.counts import lane_of
@@ -33,8 +34,10 @@ __all__ = [
     "more_than_one",
     "overflow",
     "padded",
+    "pairs_of",
     "products_of",
     "searched",
+    "still_due",
     "transferred",
 ]
 
@@ -43,6 +46,7 @@ HELD_BYTES = 4 << 30  # of columns, one for each group, of one product: more are
 BLOCK = 8192
 UPLOAD_BYTES = 153_616  # one block of 8192 values, seeded and packed
 ANSWER_BYTES = 81_930  # one inner product
+_SERVED = 4  # statements that an upload which recurs is taken to serve
 ASSUMED_GROUPS = 16  # of an owner whose group keys have no declared domain, until the run knows
 
 
@@ -251,13 +255,14 @@ class Builder:
         check_held(calls, known, self.rows)
         return calls
 
-    def cheapest(self, bits: int) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
+    def cheapest(self, bits: int, again: Collection[tuple[int, int]]) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
         """Products of bits whose counts take so many bits: the lattice's and those of transfers, each block by what
-        moves less, with the owner who uploads, or chooses, for the least in all."""
+        moves less, with the owner who uploads, or chooses, for the least in all. again: products of features that
+        occur in later plans, too, so that an upload of these is taken for a quarter."""
         pairs, sizes = self._joint(), (groups_of(self.keys, 0), groups_of(self.keys, 1))
         options = []
         for owner in (0, 1) if pairs else ():
-            calls = [(call, self.bytes((call,))) for call in self._calls(pairs, owner)]
+            calls = [(call, self._again(call, {pair[owner] for pair in again})) for call in self._calls(pairs, owner)]
             counts = [transferred(replace(call, bits=bits), sizes, self.rows) for call, _ in calls]
             known = sum(min(moved, count) for (_, moved), count in zip(calls, counts, strict=True))
             options.append(
@@ -268,6 +273,12 @@ class Builder:
         self._check_hiding(lattice)
         check_held(tuple(call for call, _ in chosen), sizes, self.rows)
         return lattice, tuple(replace(call, bits=bits) for call, by_transfers in chosen if by_transfers)
+
+    def _again(self, call: Call, often: Collection[int]) -> int:
+        """Predicted bytes of a call where some columns' uploads serve later ones, too."""
+        uploads, answers = products_of((call,), self.keys, self.rows)
+        once = sum(1 if number not in often else 1 / _SERVED for number in call.uploaded) / len(call.uploaded)
+        return int(uploads * once * UPLOAD_BYTES) + answers * ANSWER_BYTES
 
     def _check_hiding(self, calls: tuple[Call, ...]) -> None:
         """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""
@@ -334,6 +345,26 @@ def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) 
     uploads = sum(len(block) * groups[owner] * height for owner, block in uploaded)
     pairs = [len(call.uploaded) * len(call.rows) * limb_count(call.bits) for call in calls]
     return uploads, sum(pairs) * groups[0] * groups[1]
+
+
+def pairs_of(calls: Iterable[Call]) -> list[tuple[int, int]]:
+    """The products of calls as features of party 0 and of party 1, each once."""
+    found = [(u, r) if call.owner == 0 else (r, u) for call in calls for u in call.uploaded for r in call.rows]
+    return list(dict.fromkeys(found))
+
+
+def still_due(calls: Iterable[Call], known: Collection[tuple[int, int]]) -> list[Call]:
+    """What is left of calls when some products are known: blocks without the columns that need none."""
+    found = []
+    for call in calls:
+        missing = {
+            (u, r) for u in call.uploaded for r in call.rows if ((u, r) if call.owner == 0 else (r, u)) not in known
+        }
+        uploaded, rows = ({pair[place] for pair in missing} for place in (0, 1))
+        if missing:
+            kept = tuple(u for u in call.uploaded if u in uploaded), tuple(r for r in call.rows if r in rows)
+            found.append(replace(call, uploaded=kept[0], rows=kept[1]))
+    return found
 
 
 def transferred(call: Call, sizes: tuple[int, int], rows: int) -> int:

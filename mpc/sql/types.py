@@ -314,7 +314,7 @@ class Plan:
     groups are shown, and limit how many, decided on shares. order: of the answer's rows, at its receiver. tests: of
     columns of both parties; each of `joints` is a shared bit a row, that all of these tests hold. Values of picks count
     on behind `opened`. transfers: products of bits that transfers count in place of the lattice, `owner` choosing; bits
-    of the count.
+    of the count. kept: products (features of both) whose shares are kept for later plans.
     """
 
     name: str
@@ -346,6 +346,7 @@ class Plan:
     picks: tuple[Pick, ...] = ()
     distincts: tuple[Distinct, ...] = ()
     transfers: tuple[Call, ...] = ()
+    kept: tuple[tuple[int, int], ...] = ()
     sets: tuple[Any, ...] = field(default=(), metadata={"derived": True})  # `mpc.sql.sets.AnswerSet`, for the history
 
     @property
