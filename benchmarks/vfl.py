@@ -2,11 +2,12 @@
 
     python benchmarks/vfl.py [--data FOLDER] [--case NAME] [--passes N] [--slow] [--json]
 
-Two processes over mutual TLS on loopback, one core each, no third party. Cases: `default_credit` (needs --data with the
-two halves of the table; 80 % of its rows, the training rows), `100k x 50` and `1M x 100` (synthetic; the last only when named). `gap` is the penalised mean
-log-loss over the training rows minus that of scikit-learn's LogisticRegression at the same penalty; `weights` their
-relative distance (L2) to its. Both are found after the run, from the shares that both sides kept of each pass: only a
-benchmark may put them together. --slow: 100 Mbit/s and 40 ms between the two.
+Two processes over mutual TLS on loopback, one core each, no third party. Cases: `default_credit` (needs --data with
+the two halves of the table; 80 % of its rows, the training rows), `100k x 50` and `1M x 100` (synthetic; the last
+only when named). `gap` is the penalised mean log-loss over the training rows minus that of scikit-learn's
+LogisticRegression at the same penalty; `weights` their relative distance (L2) to its. Both are found after the run,
+from the shares that both sides kept of each pass: only a benchmark may put them together. --slow: 100 Mbit/s and 40
+ms between the two.
 """
 
 from __future__ import annotations

@@ -151,6 +151,7 @@ def train_spec(job: Job) -> vfl.TrainSpec:
         offset={party: column for party, _, column in (name.partition(".") for name in job.train.offset)},
         early_stopping=job.train.early_stopping,
         validation_fraction=job.train.validation_fraction,
+        preparing=vfl.Preparing(dict(job.train.prepare), job.train.screen),
     )
 
 
@@ -216,9 +217,13 @@ def request(job: Job, catalogues: Catalogues) -> Request:
 
 
 def queries(job: Job, party: str) -> int:
-    """How many queries this job takes from a party's budget: its answers, a model, scores."""
+    """How many queries this job takes from a party's budget: its answers, a model, scores; and one for each of its
+    columns for which the other's label is counted in bins."""
     scored = job.score is not None and job.score.receiver == party
-    return sum(item.answers for item in job.analyse if party in item.to) + (job.train is not None) + scored
+    counted = 0
+    if job.train is not None and job.train.prepare and party != job.train.label.partition(".")[0]:
+        counted = len(train_spec(job).preparing.woe(party, dict(job.train.features)[party]))
+    return sum(item.answers for item in job.analyse if party in item.to) + (job.train is not None) + scored + counted
 
 
 def _learners(job: Job) -> str:

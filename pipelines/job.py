@@ -10,12 +10,15 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpc.statistics.wanted import KINDS, MOMENTS, Wanted
 from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
+
+if TYPE_CHECKING:
+    from vfl.recipes import Recipe, Screen
 
 __all__ = ["Align", "Analysis", "Job", "Score", "Train"]
 
@@ -75,6 +78,30 @@ class Train:
     offset: tuple[str, ...] = ()
     early_stopping: int | None = None
     validation_fraction: float = 0.1
+    prepare: tuple[tuple[str, Recipe], ...] = ()  # party.column, or `*` for all that are not named
+    screen: Screen | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Weights, offsets and early stopping as both sides digest them, where they are said."""
+        found: dict[str, Any] = {}
+        if self.weights is not None:
+            found["weights"] = self.weights
+        if self.class_weight is not None:
+            found["class_weight"] = self.class_weight if isinstance(self.class_weight, str) else [*self.class_weight]
+        if self.offset:
+            found["offset"] = list(self.offset)
+        if self.early_stopping is not None:
+            found["early_stopping"] = [self.early_stopping, self.validation_fraction]
+        return found
+
+    def preparation(self) -> dict[str, Any]:
+        """`prepare` and `screen` as both sides digest them, where they are said."""
+        found: dict[str, Any] = {}
+        if self.prepare:
+            found["prepare"] = [[name, recipe.canonical()] for name, recipe in self.prepare]
+        if self.screen is not None:
+            found["screen"] = self.screen.canonical()
+        return found
 
 
 @dataclass(frozen=True)
@@ -116,11 +143,8 @@ class Job:
             "test_fraction": self.train.test_fraction,
             "tol": self.train.tol,
             "max_passes": self.train.max_passes,
-            "weights": self.train.weights,
-            "class_weight": _listed(self.train.class_weight),
-            "offset": list(self.train.offset),
-            "early_stopping": self.train.early_stopping,
-            "validation_fraction": self.train.validation_fraction,
+            **self.train.options(),
+            **self.train.preparation(),
         }
         return {
             "version": self.version,
@@ -181,11 +205,8 @@ class Job:
                     float(train["test_fraction"]),
                     float(train["tol"]),
                     None if train["max_passes"] is None else int(train["max_passes"]),
-                    None if train["weights"] is None else _text(train["weights"]),
-                    _class_weight(train["class_weight"]),
-                    tuple(map(_text, train["offset"])),
-                    None if train["early_stopping"] is None else int(train["early_stopping"]),
-                    float(train["validation_fraction"]),
+                    *_options(train),
+                    *_preparation(train),
                 ),
                 score=None if score is None else Score(_text(score["receiver"])),
                 version=int(raw["version"]),
@@ -294,8 +315,7 @@ class Job:
         for column in extra:
             if column in features or column == train.label:
                 yield "train", f"{column} cannot be a feature or the label and a weight or offset, too", None
-        known = isinstance(train.class_weight, str) and train.class_weight == "balanced"
-        if isinstance(train.class_weight, str) and not known:
+        if isinstance(train.class_weight, str) and train.class_weight != "balanced":
             yield "train.class_weight", "is `balanced` or two numbers: of class 0 and class 1", None
         if isinstance(train.class_weight, tuple) and not all(1e-3 <= weight <= 1e3 for weight in train.class_weight):
             yield "train.class_weight", "lies between 0.001 and 1000", None
@@ -303,6 +323,15 @@ class Job:
             yield "train.early_stopping", "is between 1 and 100 checks without a lower held-out loss", "3 is usual"
         if not 0.01 <= train.validation_fraction <= 0.5:
             yield "train.validation_fraction", "is between 0.01 and 0.5", "0.1 is the default"
+        if train.prepare or train.screen is not None:
+            from vfl.recipes import Preparing  # a query trains nothing
+
+            named = [name for name, _ in train.prepare]
+            if len(set(named)) < len(named):
+                yield "train.prepare", "names a column twice", None
+            known = {f"{party}.{column}" for party, columns in train.features for column in columns}
+            for place, reason, hint in Preparing(dict(train.prepare), train.screen).complaints(known):
+                yield f"train.{place}", reason, hint
 
     def _columns(self, place: str, columns: tuple[str, ...]) -> Iterator[tuple[str, str, str | None]]:
         for column in columns:
@@ -314,21 +343,36 @@ class Job:
                 )
 
 
+def _preparation(train: dict[str, Any]) -> tuple[tuple[tuple[str, Recipe], ...], Screen | None]:
+    """`prepare` and `screen` of a peer's words."""
+    if "prepare" not in train and "screen" not in train:
+        return (), None
+    from vfl.recipes import Recipe, Screen
+
+    recipes = tuple((_text(name), Recipe.from_canonical(raw)) for name, raw in train.get("prepare", ()))
+    return recipes, Screen.from_canonical(train["screen"]) if "screen" in train else None
+
+
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("not true or false")
     return value
 
 
-def _listed(weights: str | tuple[float, float] | None) -> str | list[float] | None:
-    return list(weights) if isinstance(weights, tuple) else weights
-
-
-def _class_weight(value: Any) -> str | tuple[float, float] | None:
-    if value is None or isinstance(value, str):
-        return value
-    zero, one = map(float, value)
-    return zero, one
+def _options(train: dict[str, Any]) -> tuple[str | None, Any, tuple[str, ...], int | None, float]:
+    """The fields of `Train` that `Train.options` made, in their order."""
+    weights, classes = train.get("weights"), train.get("class_weight")
+    if classes is not None and not isinstance(classes, str):
+        zero, one = map(float, classes)
+        classes = zero, one
+    patience, fraction = train.get("early_stopping", (None, Train("", ()).validation_fraction))
+    return (
+        None if weights is None else _text(weights),
+        classes,
+        tuple(map(_text, train.get("offset", ()))),
+        None if patience is None else int(patience),
+        float(fraction),
+    )
 
 
 def _text(value: object) -> str:

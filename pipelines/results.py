@@ -120,6 +120,7 @@ def _model(live: Live) -> dict[str, Any] | None:
         "intercept": half.intercept,
         "passes": kept["passes"],
         "converged": kept["converged"],
+        "left_out": kept.get("left_out", []),
     }
 
 

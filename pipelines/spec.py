@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mpc.statistics.wanted import KINDS, Wanted
 from party.yamlfile import Reader, load
 from pipelines.job import Align, Analysis, Job, Score, Train
+
+if TYPE_CHECKING:
+    from vfl.recipes import Recipe, Screen
 
 __all__ = ["read_job"]
 
@@ -102,7 +106,7 @@ def _train(top: Reader) -> Train | None:
     if node is None or node.is_null:
         return None
     known = ("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes")
-    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction")
+    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction", "prepare", "screen")
     node.refuse_unknown((*known, *options))
     features = node.required("features").mapping()
     defaults = Train("", ())
@@ -126,6 +130,8 @@ def _train(top: Reader) -> Train | None:
         offset=() if offset is None else _names(offset),
         early_stopping=None if patience is None else patience.integer(1, 100),
         validation_fraction=number("validation_fraction", defaults.validation_fraction),
+        prepare=_prepare(node.optional("prepare")),
+        screen=_screen(node.optional("screen")),
     )
 
 
@@ -139,6 +145,49 @@ def _class_weight(node: Reader) -> str | tuple[float, float] | None:
     if len(numbers) != 2:
         raise wanted.error("is `balanced` or two numbers: of class 0 and class 1")
     return numbers[0], numbers[1]
+
+
+def _prepare(node: Reader | None) -> tuple[tuple[str, Recipe], ...]:
+    """A recipe for each column named, in the job's order."""
+    if node is None or node.is_null:
+        return ()
+    from vfl.recipes import Recipe  # a query trains nothing
+
+    found = []
+    for name, reader in node.mapping().items():
+        reader.refuse_unknown(
+            ("impute", "indicator", "winsorise", "one_hot", "reference", "woe", "bins", "edges", "min_share", "merge")
+        )
+        impute, bins, share, merge = map(reader.optional, ("impute", "bins", "min_share", "merge"))
+        flags = {key: reader.optional(key) for key in ("indicator", "one_hot", "reference", "woe")}
+        recipe = Recipe(
+            impute=None if impute is None else impute.text(64),
+            winsorise=_tails(reader.optional("winsorise")),
+            bins=None if bins is None else bins.integer(2, 64),
+            edges=_decimals(reader.optional("edges")),
+            min_share=None if share is None else share.number(),
+            merge=None if merge is None else merge.number(),
+            **{key: flag is not None and flag.boolean() for key, flag in flags.items()},
+        )
+        found.append((name, recipe))
+    return tuple(found)
+
+
+def _tails(node: Reader | None) -> tuple[float, ...] | None:
+    """`winsorise` of one column: null, standard deviations, or two percentiles."""
+    if node is None or node.is_null:
+        return None if node is None else ()
+    return tuple(item.number() for item in node.list(2)) if node.is_list else (node.number(),)
+
+
+def _screen(node: Reader | None) -> Screen | None:
+    if node is None or node.is_null:
+        return None
+    from vfl.recipes import Screen
+
+    node.refuse_unknown(("correlation", "vif"))
+    correlation, vif = node.optional("correlation"), node.optional("vif")
+    return Screen(*(None if one is None else one.number() for one in (correlation, vif)))
 
 
 def _score(top: Reader) -> Score | None:
@@ -156,11 +205,13 @@ def _names(node: Reader) -> tuple[str, ...]:
 
 def _at(top: Reader, place: str) -> Reader:
     """The value that a complaint about `train.l2` or `analyse.by_plan.to` means, or the nearest above it."""
-    node = top
-    for word in place.split("."):
-        below: Reader | None = None
+    node, words = top, place.split(".")
+    while words:
+        word, below = words.pop(0), None
         if node.is_mapping:
             below = node.optional(word)
+            if below is None and words and node.has(f"{word}.{words[0]}"):  # train.prepare.bank.income
+                below = node.optional(f"{word}.{words.pop(0)}")
         elif node.is_list:
             below = next((item for item in node.list() if _named(item, word)), None)
         if below is None:

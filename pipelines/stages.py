@@ -200,6 +200,8 @@ def train(live: Live) -> None:
         checkpoints,
         lambda number, told: live.progress.step(number, most, told),
     )
+    for note in (*fitted.notes, *(f"{column} is left out by the screen" for column in fitted.left_out)):
+        live.progress.note(note)
     live.state.put_json(
         "model",
         {
@@ -208,6 +210,7 @@ def train(live: Live) -> None:
             "metrics": fitted.metrics.as_dict(),
             "passes": fitted.passes,
             "converged": fitted.stopped,
+            "left_out": list(fitted.left_out),
             "trained": time.time(),
         },
     )
@@ -220,7 +223,6 @@ def score(live: Live) -> None:
     if live.job.score is None or "score" in live.done:
         return
     import vfl
-    from vfl import prepare
 
     kept = live.state.get_json("model")
     if kept is None:
@@ -229,8 +231,7 @@ def score(live: Live) -> None:
     receiver, rows = live.job.score.receiver, _aligned(live).rows
     if live.job.align.keep not in (None, receiver):
         rows = rows[: len(rows) - _aligned(live).unmatched]  # the others are nobody whom the receiver knows
-    columns = _features(live, list(model.features), rows)
-    values = prepare.standardise(columns, np.array(model.means), np.array(model.sds), model.winsorise)
+    values = vfl.standardised(model, _features(live, list(vfl.columns_of(model)), rows))
     target = _score_sink(live) if receiver == live.us else None
     found = vfl.score(live.engine, model, values, receiver)
     if found is not None and target is not None:
@@ -276,7 +277,8 @@ def _score_sink(live: Live) -> tuple[Sink, Receipt | None]:
 
 
 def _features(live: Live, names: list[str], rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Columns of these rows of ours as (values, valid): numbers as they are, decimals as floats, missing as 0."""
+    """Columns of these rows of ours as (values, valid): numbers and texts as they are, decimals as floats; missing ones
+    0 or empty. Whether a text may be a feature is for its preparation to say."""
     table = read_aligned(open_table(live.home, dict(live.job.align.tables)[live.us]), names, rows)
     found = {}
     for name in names:
@@ -287,13 +289,14 @@ def _features(live: Live, names: list[str], rows: np.ndarray) -> dict[str, tuple
             column = column.cast(pa.float64())
         if pa.types.is_boolean(kind):
             column = column.cast(pa.int8())
-        if pa.types.is_temporal(kind) or pa.types.is_string(kind):
+        if pa.types.is_temporal(kind):
             raise DataError(
-                f"column {name} is {kind}: texts and dates can be no feature or label",
+                f"column {name} is {kind}: a date can be no feature or label",
                 party=live.us,
-                hint="encode it first: one-hot (a 0/1 column for each category) or weight of evidence (WOE)",
+                hint="make a number of it first, such as the days since",
             )
-        found[name] = (np.asarray(column.fill_null(0).to_numpy(zero_copy_only=False)), valid)
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        found[name] = (np.asarray(column.fill_null("" if text else 0).to_numpy(zero_copy_only=False)), valid)
     return found
 
 

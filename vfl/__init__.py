@@ -1,8 +1,10 @@
 """One model, split by columns: logistic regression trained and scored on shares."""
 
 from vfl.estimator import SplitLogisticRegression
+from vfl.fitted import Preparation, columns_of, standardised
 from vfl.metrics import Metrics, auc, ks, log_loss
 from vfl.model import ModelHalf
+from vfl.recipes import Preparing, Recipe, Screen
 from vfl.score import score
 from vfl.spec import Plan, TrainSpec, plan, request
 from vfl.state import Checkpoints, FileCheckpoints, MemoryCheckpoints
@@ -16,13 +18,19 @@ __all__ = [
     "Metrics",
     "ModelHalf",
     "Plan",
+    "Preparation",
+    "Preparing",
+    "Recipe",
+    "Screen",
     "SplitLogisticRegression",
     "TrainSpec",
     "auc",
+    "columns_of",
     "ks",
     "log_loss",
     "plan",
     "request",
     "score",
+    "standardised",
     "train",
 ]

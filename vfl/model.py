@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ from party.errors import DataError
 
 __all__ = ["ModelHalf"]
 
-_FORMAT = 1
+_FORMAT = 2
+_FORMATS = (1, 2)  # 1 has no recipe
 _MOST = 1 << 20
 
 
@@ -30,6 +32,7 @@ class ModelHalf:
     weights: tuple[float, ...]
     intercept: float | None
     winsorise: float | None
+    recipe: Mapping[str, Any] | None = None  # `vfl.fitted.Preparation`, kept as it is
 
     @property
     def coefficients(self) -> dict[str, float]:
@@ -51,7 +54,8 @@ class ModelHalf:
             if len(text) > _MOST:
                 raise ValueError("too long")
             found = json.loads(text)
-            if found.pop("format") != _FORMAT:
+            recipe = found.pop("recipe", None)
+            if found.pop("format") not in _FORMATS or not isinstance(recipe, dict | None):
                 raise ValueError("unknown format")
             names = tuple(_text(name) for name in found.pop("features"))
             means, sds, weights = (tuple(_number(x) for x in found.pop(key)) for key in ("means", "sds", "weights"))
@@ -62,7 +66,7 @@ class ModelHalf:
                 raise ValueError("unknown keys or unequal lengths")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"this is not a model half: {type(error).__name__}") from None
-        return cls(names, means, sds, weights, intercept, winsorise)
+        return cls(names, means, sds, weights, intercept, winsorise, recipe)
 
 
 def _number(value: Any) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "labels",
     "numbers",
     "prepare",
+    "scaled",
     "split",
     "standardise",
     "whiten",
@@ -129,12 +130,12 @@ def prepare(columns: Columns, test: np.ndarray, winsorise: float | None) -> Prep
             means[place], sds[place] = known.mean(), known.std()
         elif len(known):
             means[place] = known[0]
-    return Prepared(names, means, sds, _scaled(given, means, sds, winsorise))
+    return Prepared(names, means, sds, scaled(given, means, sds, winsorise))
 
 
 def standardise(columns: Columns, means: np.ndarray, sds: np.ndarray, winsorise: float | None) -> np.ndarray:
     """New rows on the scale of a trained model: float64, shape (n, d)."""
-    return _scaled([numbers(name, *columns[name]) for name in columns], means, sds, winsorise)
+    return scaled([numbers(name, *columns[name]) for name in columns], means, sds, winsorise)
 
 
 def labels(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -147,27 +148,28 @@ def labels(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return found.astype(np.int64)
 
 
-def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int) -> None:
+def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int, features: Sequence[str] | None = None) -> None:
     """Refuse columns whose weight would speak of single rows: our own protection, checked by ourselves.
 
     Every column must be constant or leave its most frequent value in at least min_rows training rows, and three
-    columns must not be constant: with fewer, scores would show single columns. Raises DataError.
+    features must not be constant: with fewer, scores would show single ones. features: which one each column was made
+    of, where columns are not features themselves. Raises DataError.
     """
     values = prepared.values[~test]
-    varied = 0
-    for name, column in zip(prepared.names, values.T, strict=True):
+    varied = set()
+    for feature, name, column in zip(features or prepared.names, prepared.names, values.T, strict=True):
         _, counts = np.unique(column, return_counts=True)
         rare = len(column) - int(counts.max(initial=0))
-        varied += rare > 0
+        varied |= {feature} if rare > 0 else set()
         if 0 < rare < min_rows:
             raise DataError(
                 f"feature {name} has its most frequent value in all but a few training rows, fewer than min_rows:"
                 " its weight would speak of single rows",
                 hint="merge rare categories or leave the column out",
             )
-    if varied < LEAST_FEATURES:
+    if len(varied) < LEAST_FEATURES:
         raise DataError(
-            f"only {varied} of our features vary over the training rows; with fewer than {LEAST_FEATURES} a score"
+            f"only {len(varied)} of our features vary over the training rows; with fewer than {LEAST_FEATURES} a score"
             " would show single columns",
             hint="add features",
         )
@@ -205,7 +207,7 @@ def whiten(values: np.ndarray, l2: float, *, intercept: bool, known: Known | Non
     return Whitened(matrix @ transform, transform, transform.T @ (ridge[:, None] * transform), exponent)
 
 
-def _scaled(
+def scaled(
     given: list[tuple[np.ndarray, np.ndarray]], means: np.ndarray, sds: np.ndarray, winsorise: float | None
 ) -> np.ndarray:
     rows = len(given[0][0]) if given else 0
@@ -223,7 +225,8 @@ def numbers(name: str, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarra
     if values.dtype.kind not in "biufO" or any(isinstance(value, str) for value in values[known][:1]):
         raise DataError(
             f"column {name} is not a number: text and dates cannot be features or labels",
-            hint="encode it first: one-hot (a 0/1 column for each category) or weight of evidence (WOE)",
+            hint="of a text make one-hot columns (a 0/1 column for each value) or its weight of evidence (WOE): under"
+            " train.prepare say `one_hot: true` or `woe: true`; of a date make a number first",
         )
     try:
         found = np.zeros(len(values))

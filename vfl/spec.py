@@ -10,7 +10,9 @@ from party.errors import PolicyRefused, UsageError
 from party.request import Opening, Request, Use
 from vfl import cost, schedule
 from vfl.checks import CHECK_BITS
+from vfl.preparation_cost import predict_preparation
 from vfl.prepare import LEAST_FEATURES
+from vfl.recipes import Preparing
 
 __all__ = [
     "METRICS",
@@ -61,6 +63,7 @@ class TrainSpec:
     offset: Mapping[str, str] = field(default_factory=dict)  # party -> column that is added to the logit
     early_stopping: int | None = None  # checks without a lower held-out loss
     validation_fraction: float = 0.1  # of the training rows, held out where early_stopping is set
+    preparing: Preparing = field(default_factory=Preparing)
 
     @property
     def label_holder(self) -> str:
@@ -77,9 +80,10 @@ class TrainSpec:
         """Part of the training rows that ends the training instead of being in it."""
         return self.validation_fraction if self.early_stopping else 0.0
 
-    def columns_of(self, party: str) -> int:
-        """Columns of this party in the model: its features, and the intercept at the label holder."""
-        return len(self.features[party]) + (party == self.label_holder)
+    @property
+    def period(self) -> int:
+        """The window that training begins with."""
+        return first_period(None if self.preparing.tails(self.features, self.winsorise) else 3.0)
 
     def check(self) -> None:
         """Raises UsageError for numbers out of range, PolicyRefused for fewer than three features on either side."""
@@ -99,6 +103,9 @@ class TrainSpec:
             raise UsageError("train.class_weight is balanced, or two numbers: of class 0 and of class 1")
         if isinstance(self.class_weight, tuple) and not all(1e-3 <= w <= 1e3 for w in self.class_weight):
             raise UsageError("train.class_weight lies between 0.001 and 1000")
+        known = {f"{party}.{column}" for party, columns in self.features.items() for column in columns}
+        for place, reason, hint in self.preparing.complaints(known):
+            raise UsageError(f"train.{place}: {reason}", hint=hint)
         for party in self.parties:
             columns = self.features.get(party, ())
             if len(set(columns)) != len(columns):
@@ -140,6 +147,8 @@ def request(spec: TrainSpec, receiver: str | None = None) -> Request:
         openings.add(Opening(WEIGHING, spec.feature_holder))
     openings |= {Opening(weights_name(party), party) for party in spec.parties}
     openings.add(Opening(TEST_LOGITS, spec.label_holder))
+    uses |= spec.preparing.uses(spec.tables, spec.label, spec.features)
+    openings |= spec.preparing.openings(spec.parties, spec.label_holder, spec.features)
     if receiver is not None:
         if receiver not in spec.parties:
             raise UsageError(f"score.receiver {receiver} does not take part")
@@ -154,13 +163,18 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
     weighed = spec.weights is not None or spec.class_weight is not None
     most = spec.passes or schedule.pass_limit(training, weighed=weighed)
     held = int(training * spec.held_fraction + 0.5)
-    columns = spec.columns_of(spec.label_holder), spec.columns_of(spec.feature_holder)
+    label, other = spec.label_holder, spec.feature_holder
+    most_columns = {
+        party: sum(spec.preparing.of(party, column).most_columns for column in spec.features.get(party, ()))
+        for party in spec.parties
+    }
+    columns = most_columns[label] + 1, most_columns[other]
     # weights of rows may need finer slots, by how far the largest lies over the mean: only the run tells
     slots = schedule.slot_bits(training - held)
-    shape = cost.Shape(training - held, held, columns, first_period(spec.winsorise), slots)
+    shape = cost.Shape(training - held, held, columns, spec.period, slots)
     expected = min(most, 36 if training >= schedule.SMALL else 90)
     each, whole, likely = (cost.of_passes(shape, passes) for passes in (1, most, expected))
-    label, other = spec.label_holder, spec.feature_holder
+    before = predict_preparation(spec.preparing, spec.parties, label, spec.features, training)
     lines = [
         f"train: {training} of {rows} rows, {sum(columns)} weights, passes of {each.bytes / 1e6:.1f} MB:"
         f" at most {most} ({whole.bytes / 1e6:.0f} MB), usually about {expected}",
@@ -169,8 +183,14 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
         "each learns its own weights on the standardised scale; the intercept goes to " + label,
         f"{label} learns one linear combination of {other}'s features for each test row (its logit, to 1/512) and tells"
         f" {other} AUC, KS and log-loss",
+        *spec.preparing.says(label, spec.features, training),
+        *(
+            [f"prepare: {before.bytes / 1e6:.1f} MB and {before.rounds} rounds before the first pass"]
+            if before.bytes
+            else []
+        ),
     ]
-    if spec.winsorise is None:
+    if spec.preparing.tails(spec.features, spec.winsorise):
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
     if weighed:
         lines.append(
@@ -184,7 +204,7 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
             f"{receiver} learns for each aligned row its logit to 1/512, the score to 3 decimals: one linear"
             f" combination of {giver}'s features a row"
         )
-    setup = cost.Cost(cost.setup_bytes(shape), 4, _SETUP_SECONDS)
+    setup = cost.Cost(cost.setup_bytes(shape) + before.bytes, 4 + before.rounds, _SETUP_SECONDS)
     return Plan(tuple(lines), most, whole + setup, likely + setup)
 
 

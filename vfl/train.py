@@ -20,6 +20,7 @@ from vfl import passes, prepare, schedule
 from vfl.metrics import Metrics
 from vfl.model import ModelHalf
 from vfl.passes import Progress
+from vfl.preparation import made_ready
 from vfl.prepare import Known, Whitened
 from vfl.rows import MOST_WEIGHT, check_weights
 from vfl.rows import known as know
@@ -27,7 +28,7 @@ from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.score import share_metrics
 from vfl.secure import Arithmetic, Secure
 from vfl.sides import Ours, Settings, ours, shuffled
-from vfl.spec import SCALE, WEIGHING, TrainSpec, first_period, weights_name
+from vfl.spec import SCALE, WEIGHING, TrainSpec, weights_name
 from vfl.state import Checkpoints, MemoryCheckpoints, State, resume, saved
 
 __all__ = ["Fitted", "Half", "Settings", "fit_weights", "train"]
@@ -68,10 +69,12 @@ class Fitted:
     model: ModelHalf
     metrics: Metrics
     test: np.ndarray  # bool (n,), aligned rows in the common order
-    values: np.ndarray  # float64 (n, d), our standardised columns: what `vfl.score.score` takes
+    values: np.ndarray  # float64 (n, d), our prepared columns: what `vfl.score.score` takes
     passes: int
     stopped: bool  # False: the limit of passes came first
     period: int
+    left_out: tuple[str, ...] = ()  # of both parties' columns, by the screen, as party.column
+    notes: tuple[str, ...] = ()  # of our preparation, for our user
 
 
 def train(
@@ -96,29 +99,25 @@ def train(
     rows = len(next(iter(features.values()))[0])
     test = prepare.split(rows, spec.test_fraction, salt)
     held = prepare.held_out(test, spec.held_fraction, salt)
-    ready = prepare.prepare(features, test | held, spec.winsorise)
-    prepare.check_columns(ready, test | held, engine.guard.min_rows)
+    training = ~test & ~held
     if label is not None:
-        prepare.check_label(label[~test & ~held], engine.guard.min_rows)
+        prepare.check_label(label[training], engine.guard.min_rows)
     known = know(spec, us, columns, label, (test, held))
     check_weights(known, engine.guard.min_rows)
-    order = np.concatenate([np.flatnonzero(~test & ~held), np.flatnonzero(held)])
-    table = (ready.values[order], known.part(order, int(held.sum())), spec.columns_of(engine.channel.peer))
+    ready = made_ready(engine, features, spec, ~training, label)
+    order = np.concatenate([np.flatnonzero(training), np.flatnonzero(held)])
+    table = (ready.values[order], known.part(order, int(held.sum())), ready.theirs + (label is None))
     arithmetic = Secure(engine, prepare.MATRIX_BITS)
     half = fit_weights(arithmetic, table, settings_of(spec), checkpoints or MemoryCheckpoints(), progress)
     intercept, weights = (None, half.weights) if label is None else (float(half.weights[0]), half.weights[1:])
     model = ModelHalf(
-        ready.names,
-        tuple(map(float, ready.means)),
-        tuple(map(float, ready.sds)),
-        tuple(map(float, weights)),
-        intercept,
-        spec.winsorise,
+        ready.names, ready.means, ready.sds, tuple(map(float, weights)), intercept, spec.winsorise, ready.recipe
     )
     metrics = share_metrics(
-        engine, model, ready.values[test], None if label is None else label[test], int((~test & ~held).sum())
+        engine, model, ready.values[test], None if label is None else label[test], int(training.sum())
     )
-    return Fitted(model, metrics, test, ready.values, half.passes, half.stopped, half.period)
+    told = ready.left_out, ready.notes
+    return Fitted(model, metrics, test, ready.values, half.passes, half.stopped, half.period, *told)
 
 
 def settings_of(spec: TrainSpec) -> Settings:
@@ -127,7 +126,7 @@ def settings_of(spec: TrainSpec) -> Settings:
         spec.l2,
         spec.tolerance,
         spec.passes,
-        first_period(spec.winsorise),
+        spec.period,
         patience=spec.early_stopping or 0,
         weighed=spec.weights is not None or spec.class_weight is not None,
     )

@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mpc import bins as bins_of
 from mpc.sql.expr import Expr
 from party.errors import InternalError
 
@@ -68,7 +69,7 @@ def ordered(expr: Expr, column: LocalColumn) -> LocalColumn:
         kept = present | (missing >= _smallest(rows, share, len(present)))
         return _Computed(kept.astype(np.int64), np.ones(len(present), dtype=np.uint8))
     found, counts = np.unique(values, return_counts=True)
-    edges = found[_cut(counts, bins, _smallest(rows, share, len(values)))]
+    edges = found[bins_of.cut(counts, bins, _smallest(rows, share, len(values)))]
     number = np.searchsorted(edges, values)
     if expr.op == "bin":
         return _spread(number, present, present.astype(np.uint8))
@@ -80,28 +81,6 @@ def ordered(expr: Expr, column: LocalColumn) -> LocalColumn:
 def _smallest(rows: int, share: int, total: int) -> int:
     """The fewest rows of a bin: so many, or so many millionths of all."""
     return max(rows, -(-share * total // SHARE_UNIT), 1)
-
-
-def _cut(counts: Ints, bins: int, least: int) -> list[int]:
-    """For each bin the place of its largest value among the distinct ones, ascending. counts: rows of each of these."""
-    if not len(counts):
-        return []
-    less = np.cumsum(counts) - counts
-    first = bins * less // int(counts.sum())
-    ends: list[int] = []
-    size = 0
-    bounds = np.flatnonzero(np.diff(first, append=bins))  # the last value of each bin that has any
-    upto = np.cumsum(counts)[bounds]
-    before = 0
-    for end, total in zip(bounds.tolist(), upto.tolist(), strict=True):
-        size += total - before
-        before = total
-        if size >= least:
-            ends.append(end)
-            size = 0
-    if size:  # what is left over is too small: it joins the highest bin
-        ends = [*ends[:-1], len(counts) - 1]
-    return ends
 
 
 def _ranks(values: Ints) -> Ints:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+from mpc import bins as bins_of
 from mpc.sql.domains import domain_of
 from mpc.sql.expr import Expr
 from mpc.sql.result import Cell, Result
@@ -265,6 +266,4 @@ def _neighbours(one: _Bin, other: _Bin) -> bool:
 
 def _chi(one: _Bin, other: _Bin) -> Fraction:
     """Pearson's statistic of two bins by two classes."""
-    a, b, c, d = one.zeros or 0, one.ones or 0, other.zeros or 0, other.ones or 0
-    below = (a + b) * (c + d) * (a + c) * (b + d)
-    return Fraction((a + b + c + d) * (a * d - b * c) ** 2, below) if below else Fraction(0)
+    return bins_of.chi_squared((one.zeros or 0, one.ones or 0), (other.zeros or 0, other.ones or 0))
