@@ -319,8 +319,9 @@ class Key:
         share = rounded(np.array([highs % WORD], np.uint64), np.array([(lows & 0xFFFF) << 48], np.uint64), t)
         return int(share[0])
 
-    def all(self, answer0: np.ndarray, answer1: np.ndarray, t: int) -> np.ndarray:
-        """Decrypt the first n coefficients: answer0 uint8 (n, 10), answer1 uint8 (N, 10); shares uint64 (n,).
+    def all(self, answer0: np.ndarray, answer1: np.ndarray, t: int, places: np.ndarray | None = None) -> np.ndarray:
+        """Decrypt the first n coefficients, or those at `places`: answer0 uint8 (n, 10), answer1 uint8 (N, 10); shares
+        uint64 (n,).
 
         c1 s modulo 2^80 by three digits of 27 bits: each product stays under 8192 2^27 = 2^40, far below a prime.
         """
@@ -331,7 +332,7 @@ class Key:
         digits = np.stack([word & mask, word >> np.uint64(27) & mask, high >> np.uint64(38)])[:, None, :]
         product = self._small.inverse(self._small.multiply(self._small.forward(digits), self._s_small))
         p = self._small.primes[0]
-        parts = product[:, 0, : len(top)].astype(np.int64)
+        parts = product[:, 0, slice(len(top)) if places is None else places].astype(np.int64)
         parts -= (parts > p // 2) * np.int64(p)
         lows = rest.view(np.int64) + (parts[0] & 0xFFFF)
         highs = (parts[0] >> 16) + (parts[1] << 11) + (parts[2] << 38) + (lows >> 16)
@@ -367,17 +368,18 @@ class PublicKey:
         return answer0, self._second_half(secrets, u, total1), int(share[0])
 
     def answer_all(
-        self, secrets: Secrets, totals: np.ndarray, n: int, t: int
+        self, secrets: Secrets, totals: np.ndarray, n: int | np.ndarray, t: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Re-randomise, mask and switch one answer (2, primes, N) of which the first n coefficients are sent.
+        """Re-randomise, mask and switch one answer (2, primes, N) of which the first n coefficients, or those at the
+        places n, are sent.
 
         Returns uint8 (n, 10), uint8 (N, 10) for the owner and our own shares, uint64 (n,).
         """
         u = self._ring.forward(self._ring.residues(ternary(secrets.ternary, N)))
         first = totals[0].copy()
         self._ring.multiply_add(first, self._first, u)
-        first = np.ascontiguousarray(self._ring.inverse(first)[:, :n])
-        r, share = masks(self.parameters, secrets.masks, n, t)
+        first = np.ascontiguousarray(self._ring.inverse(first)[:, slice(n) if isinstance(n, int) else n])
+        r, share = masks(self.parameters, secrets.masks, first.shape[1], t)
         self._ring.add(first, r)
         return to_wire(*self._ring.fraction(first)), self._second_half(secrets, u, totals[1]), share
 

@@ -13,7 +13,16 @@ from kernels.ntt import N
 from mpc.lattice import ANSWER_BYTES, NARROW, SEED_BYTES, WIDE, Parameters
 from mpc.linear import ANSWERS, BLOCKS, batch_of, limb_count, messages, slot_groups, slot_set
 
-__all__ = ["Cost", "key_bytes", "predict_inner", "predict_matvec", "predict_slots", "predict_upload"]
+__all__ = [
+    "Cost",
+    "answer_bytes",
+    "key_bytes",
+    "predict_inner",
+    "predict_matvec",
+    "predict_slots",
+    "predict_upload",
+    "upload_cost",
+]
 
 _HEADER = 24
 _DIMENSION = 4
@@ -32,14 +41,15 @@ def _pieces(count: int, most: int) -> Iterable[int]:
     return (min(most, count - start) for start in range(0, count, most))
 
 
-def _upload(parameters: Parameters, count: int, batch: int = BLOCKS) -> Cost:
+def upload_cost(parameters: Parameters, count: int, batch: int = BLOCKS) -> Cost:
+    """So many ciphertexts of one upload."""
     body = SEED_BYTES + parameters.body_bytes
     sent = sum(_HEADER + 3 * _DIMENSION + piece * body for piece in _pieces(count, batch))
     waits = sum(pause for _, pause in messages(count, batch))
     return Cost(sent, waits * _HEADER, waits)
 
 
-def _rows(answers: int, coefficients: int) -> int:
+def answer_bytes(answers: int, coefficients: int) -> int:
     """So many answers with so many coefficients together."""
     frames = -(-answers // ANSWERS)
     return frames * (_HEADER + 2 * _DIMENSION) + (coefficients + answers * N) * ANSWER_BYTES
@@ -52,7 +62,7 @@ def key_bytes(parameters: Parameters) -> int:
 
 def predict_upload(columns: int, rows: int) -> Cost:
     """`upload` of columns modulo 2^64: 18.8 bytes a value."""
-    return _upload(NARROW, columns * -(-rows // N))
+    return upload_cost(NARROW, columns * -(-rows // N))
 
 
 def predict_inner(columns: int, others: int, bits: int) -> Cost:
@@ -65,8 +75,8 @@ def predict_inner(columns: int, others: int, bits: int) -> Cost:
 
 def predict_matvec(weights: int, rows: int) -> Cost:
     """`matvec_vector` and `matvec_matrix` together: 204,816 bytes a weight up; 81,920 a block and 10 a row back."""
-    up = _upload(WIDE, weights, batch_of(WIDE))
-    return Cost(up.owner, up.multiplier + _rows(-(-rows // N), rows), up.rounds + 1)
+    up = upload_cost(WIDE, weights, batch_of(WIDE))
+    return Cost(up.owner, up.multiplier + answer_bytes(-(-rows // N), rows), up.rounds + 1)
 
 
 def predict_slots(height: int, rows: int, t: int, outputs: int) -> Cost:
@@ -75,8 +85,8 @@ def predict_slots(height: int, rows: int, t: int, outputs: int) -> Cost:
     owner = multiplier = rounds = 0
     groups = slot_groups(height, rows)
     for group in groups:
-        up = _upload(parameters, len(group) * height, batch_of(parameters))
+        up = upload_cost(parameters, len(group) * height, batch_of(parameters))
         answers = len(group) * outputs
-        owner, multiplier = owner + up.owner, multiplier + up.multiplier + _rows(answers, answers * N)
+        owner, multiplier = owner + up.owner, multiplier + up.multiplier + answer_bytes(answers, answers * N)
         rounds += up.rounds
     return Cost(owner, multiplier, rounds + max(1, len(groups) - 1))

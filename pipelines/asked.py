@@ -152,6 +152,7 @@ def train_spec(job: Job) -> vfl.TrainSpec:
         early_stopping=job.train.early_stopping,
         validation_fraction=job.train.validation_fraction,
         preparing=vfl.Preparing(dict(job.train.prepare), job.train.screen),
+        inference=job.train.inference,
     )
 
 

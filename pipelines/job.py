@@ -92,6 +92,8 @@ class Train:
             found["offset"] = list(self.offset)
         if self.early_stopping is not None:
             found["early_stopping"] = [self.early_stopping, self.validation_fraction]
+        if self.inference:
+            found["inference"] = True
         return found
 
     def preparation(self) -> dict[str, Any]:
@@ -102,6 +104,8 @@ class Train:
         if self.screen is not None:
             found["screen"] = self.screen.canonical()
         return found
+
+    inference: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,7 @@ class Job:
                     None if train["max_passes"] is None else int(train["max_passes"]),
                     *_options(train),
                     *_preparation(train),
+                    _truth(train.get("inference", False)),
                 ),
                 score=None if score is None else Score(_text(score["receiver"])),
                 version=int(raw["version"]),

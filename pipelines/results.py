@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "alignment_lines",
     "hidden_text",
+    "inference_lines",
     "kernels",
     "make",
     "null_text",
@@ -28,6 +29,15 @@ __all__ = [
 
 _WORD = 1 << 63  # Arrow's integers end here
 _LONG, _LONGEST = 1e4, 1e15  # floats between them are shown with two decimals
+_FIT = {
+    "log_likelihood": "log-likelihood",
+    "llr": "likelihood ratio",
+    "llr_dof": "degrees of freedom",
+    "llr_p_value": "its p value",
+    "pseudo_r_squared": "pseudo R-squared",
+    "aic": "AIC",
+    "bic": "BIC",
+}
 _NUMBER = re.compile(r"-?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 
 
@@ -121,6 +131,9 @@ def _model(live: Live) -> dict[str, Any] | None:
         "passes": kept["passes"],
         "converged": kept["converged"],
         "left_out": kept.get("left_out", []),
+        "inference": kept.get("inference"),
+        "inference_refused": kept.get("inference_refused"),
+        "fit": kept.get("fit"),
     }
 
 
@@ -140,6 +153,7 @@ def text(result: dict[str, Any]) -> str:
         metrics = ", ".join(f"{key} {_short(value)}" for key, value in model["metrics"].items())
         lines += ["", f"model {model['id']}: {metrics}"]
         lines += [f"  {printable(name):24} {value:+.4f}" for name, value in model["coefficients"].items()]
+        lines += inference_lines(model)
     if result["scores"]:
         lines += ["", f"scores: {printable(result['scores']['path'])}, {result['scores']['rows']} rows"]
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
@@ -165,6 +179,28 @@ def _statistic(value: Any) -> str:
         for one in tables
     ]
     return "\n" + "\n\n".join(shown)
+
+
+def inference_lines(model: dict[str, Any]) -> list[str]:
+    """Standard errors as a table, or why there are none; nothing where the job asks for none."""
+    fit = model.get("fit")
+    told = [] if not fit else [f"  {name} {_short(fit[key])}" for key, name in _FIT.items()]
+    if model.get("inference_refused"):
+        return [*told, "", f"no standard errors: {printable(model['inference_refused'])}"]
+    if not model.get("inference"):
+        return told
+    names = {
+        "name": "coefficient of",
+        "coefficient": "value",
+        "standard_error": "std err",
+        "z": "z",
+        "p_value": "P>|z|",
+        "low": "2.5 %",
+        "high": "97.5 %",
+        "odds_ratio": "odds ratio",
+    }
+    rows = [{shown: row[key] for key, shown in names.items()} for row in model["inference"]]
+    return [*told, "", table_text(list(names.values()), rows)]
 
 
 def rows_text(result: dict[str, Any]) -> str:

@@ -106,12 +106,12 @@ def _train(top: Reader) -> Train | None:
     if node is None or node.is_null:
         return None
     known = ("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes")
-    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction", "prepare", "screen")
-    node.refuse_unknown((*known, *options))
+    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction")
+    node.refuse_unknown((*known, *options, "prepare", "screen", "inference"))
     features = node.required("features").mapping()
     defaults = Train("", ())
     winsorise, most = node.optional("winsorise"), node.optional("max_passes")
-    weights, offset, patience = map(node.optional, ("weights", "offset", "early_stopping"))
+    weights, offset, patience, inference = map(node.optional, ("weights", "offset", "early_stopping", "inference"))
 
     def number(key: str, default: float) -> float:
         reader = node.optional(key)
@@ -132,6 +132,7 @@ def _train(top: Reader) -> Train | None:
         validation_fraction=number("validation_fraction", defaults.validation_fraction),
         prepare=_prepare(node.optional("prepare")),
         screen=_screen(node.optional("screen")),
+        inference=inference is not None and inference.boolean(),
     )
 
 

@@ -14,7 +14,16 @@ from vfl import series
 from vfl.prepare import whiten
 from vfl.schedule import momentum, stop_limit
 
-__all__ = ["fit"]
+__all__ = ["errors", "fit"]
+
+
+def errors(label_block: np.ndarray, feature_block: np.ndarray, logits: np.ndarray, l2: float) -> np.ndarray:
+    """Standard errors of intercept, weights of A, weights of B, (1 + d_A + d_B,): roots of diag (X'WX + l2 P)^-1."""
+    columns = np.hstack([np.ones((len(logits), 1)), label_block, feature_block])
+    ridge = np.full(columns.shape[1], float(l2))
+    ridge[0] = 0.0
+    weights = 1 / (2 + 2 * np.cosh(logits))
+    return np.asarray(np.sqrt(np.diag(np.linalg.inv(columns.T @ (weights[:, None] * columns) + np.diag(ridge)))))
 
 
 def fit(

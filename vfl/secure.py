@@ -11,10 +11,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from mpc import compare, convert, garbled, opening
+from mpc import compare, convert, garbled, matrix, opening
 from mpc.engine import Engine
 from mpc.garbled import Asked
 from mpc.linear import Columns
+from mpc.matrix import Strips
 from party.errors import InternalError
 from party.message import Message
 
@@ -60,6 +61,15 @@ class Arithmetic(Protocol):
 
     def slots_multiplier(self, factors: Columns, t: int) -> np.ndarray:
         """The same, for our factors (outputs, h, n)."""
+        ...
+
+    def matrices(
+        self, owned: Strips, factors: Strips, theirs: tuple[int, int], bits: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Shares of (our owned @ the peer's factors.T, the peer's owned @ our factors.T).
+
+        owned: uint64 (m, k); factors: int64 (n, k') of `bits` bits; theirs: the peer's (m', n').
+        """
         ...
 
     def lift(self, share: np.ndarray, t: int) -> np.ndarray:
@@ -153,6 +163,11 @@ class Secure:
 
     def slots_multiplier(self, factors: Columns, t: int) -> np.ndarray:
         return self._engine.linear.slots_multiplier(factors, t)
+
+    def matrices(
+        self, owned: Strips, factors: Strips, theirs: tuple[int, int], bits: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return matrix.products(self._engine.linear, owned, factors, theirs, bits)
 
     def lift(self, share: np.ndarray, t: int) -> np.ndarray:
         return convert.lift(self._engine, share, t)

@@ -11,12 +11,14 @@ from hashlib import sha256
 import numpy as np
 
 from kernels.prg import Prg
+from mpc import ring
 from party.errors import InternalError
 from vfl import schedule
 from vfl.prepare import MATRIX_BITS, Known, Whitened
-from vfl.schedule import Scales
+from vfl.schedule import WEIGHT_BITS, Scales
+from vfl.state import State
 
-__all__ = ["Ours", "Part", "Settings", "ours", "shuffled"]
+__all__ = ["Ours", "Part", "Settings", "first_state", "ours", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +113,15 @@ def shuffled(rows: int, held: int) -> np.ndarray:
     """A public order of the training rows, so that the first of them are a fair part; held-out rows stay last."""
     words = Prg(sha256(b"tallystick/v1/train/warm").digest(), "warm").words(rows - held)
     return np.concatenate([np.argsort(words, kind="stable"), np.arange(rows - held, rows)])
+
+
+def first_state(side: Ours, whitened: Whitened, known: Known) -> State:
+    """Shares to begin with: the intercept at logit(mean y), known to the label holder; all else 0."""
+    weights = np.zeros((3, side.weights), dtype=np.uint64)
+    if known.label is not None:
+        rows = len(known.label) - known.held
+        mean = float(np.average(known.label[:rows], weights=None if known.weights is None else known.weights[:rows]))
+        begin = np.zeros(whitened.values.shape[1])
+        begin[0] = np.log(mean / (1.0 - mean)) - (0.0 if known.offset is None else known.offset[:rows].mean())
+        weights[:, side.block] = ring.encode(np.linalg.pinv(whitened.transform) @ begin, WEIGHT_BITS)
+    return State(weights=weights, period=side.settings.period)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from party.errors import PolicyRefused, UsageError
 from party.request import Opening, Request, Use
-from vfl import cost, schedule
+from vfl import cost, inference_cost, schedule
 from vfl.checks import CHECK_BITS
+from vfl.inference import DETERMINED, LIKELIHOOD, REACH, errors_name, period_of
 from vfl.preparation_cost import predict_preparation
 from vfl.prepare import LEAST_FEATURES
 from vfl.recipes import Preparing
@@ -27,6 +28,8 @@ __all__ = [
     "weights_name",
 ]
 
+_MOST_INFERRED = 400  # more would use up the hiding of a run (docs/protocols/04-lattice-linear.md)
+_LIKELY_PERIOD = period_of(1, 1)  # both parts of the logits under 8
 SCALE = "train: fixed-point scale"
 WEIGHING = "train: size of the weights of rows"
 METRICS = "train: metrics of the test rows"
@@ -34,6 +37,7 @@ TEST_LOGITS = "train: logits of test rows to 1/512, for the metrics"
 SCORES = "score: logits to 1/512, the score to 3 decimals"
 
 _SETUP_SECONDS = 0.2
+_INFERENCE_ROUNDS = 91
 
 
 def weights_name(owner: str) -> str:
@@ -64,6 +68,7 @@ class TrainSpec:
     early_stopping: int | None = None  # checks without a lower held-out loss
     validation_fraction: float = 0.1  # of the training rows, held out where early_stopping is set
     preparing: Preparing = field(default_factory=Preparing)
+    inference: bool = False  # standard errors of each party's own weights
 
     @property
     def label_holder(self) -> str:
@@ -106,6 +111,8 @@ class TrainSpec:
         known = {f"{party}.{column}" for party, columns in self.features.items() for column in columns}
         for place, reason, hint in self.preparing.complaints(known):
             raise UsageError(f"train.{place}: {reason}", hint=hint)
+        if self.inference and sum(map(len, self.features.values())) > _MOST_INFERRED:
+            raise UsageError(f"train.inference takes at most {_MOST_INFERRED} features of both sides together")
         for party in self.parties:
             columns = self.features.get(party, ())
             if len(set(columns)) != len(columns):
@@ -149,6 +156,10 @@ def request(spec: TrainSpec, receiver: str | None = None) -> Request:
     openings.add(Opening(TEST_LOGITS, spec.label_holder))
     uses |= spec.preparing.uses(spec.tables, spec.label, spec.features)
     openings |= spec.preparing.openings(spec.parties, spec.label_holder, spec.features)
+    if spec.inference:
+        openings |= {Opening(what, party) for party in spec.parties for what in (REACH, DETERMINED)}
+        openings |= {Opening(errors_name(party), party) for party in spec.parties}
+        openings.add(Opening(LIKELIHOOD, spec.label_holder))
     if receiver is not None:
         if receiver not in spec.parties:
             raise UsageError(f"score.receiver {receiver} does not take part")
@@ -190,6 +201,8 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
             else []
         ),
     ]
+    once = _inference_cost(spec, training, columns)
+    lines += _inference_lines(spec, once)
     if spec.preparing.tails(spec.features, spec.winsorise):
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
     if weighed:
@@ -205,7 +218,28 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
             f" combination of {giver}'s features a row"
         )
     setup = cost.Cost(cost.setup_bytes(shape) + before.bytes, 4 + before.rounds, _SETUP_SECONDS)
-    return Plan(tuple(lines), most, whole + setup, likely + setup)
+    return Plan(tuple(lines), most, whole + setup + once, likely + setup + once)
+
+
+def _inference_cost(spec: TrainSpec, training: int, widths: tuple[int, int]) -> cost.Cost:
+    if not spec.inference:
+        return cost.Cost(0, 0, 0.0)
+    moved, seconds = (f(training, widths, _LIKELY_PERIOD) for f in (inference_cost.predict, inference_cost.seconds))
+    return cost.Cost(int(moved), _INFERENCE_ROUNDS, float(seconds))
+
+
+def _inference_lines(spec: TrainSpec, once: cost.Cost) -> list[str]:
+    """What is said of standard errors, where the job asks for them."""
+    if not spec.inference:
+        return []
+    return [
+        f"standard errors: about {once.bytes / 1e6:.0f} MB and {once.seconds:.0f} s once after the last pass (each part"
+        " of the logits to 8; more where they reach further)",
+        "both learn how far the other's part of the logits reaches on training rows, rounded up to 8, and whether"
+        " standard errors are determined (one bit: no where columns are collinear)",
+        "each learns the standard errors of its own weights, nothing of the joint information matrix;"
+        f" {spec.label_holder} learns the log-likelihood of the training rows, for the likelihood-ratio test",
+    ]
 
 
 def first_period(winsorise: float | None) -> int:

@@ -17,19 +17,20 @@ from mpc.engine import Engine
 from party.errors import DataError, PeerError
 from party.message import Int, Message
 from vfl import passes, prepare, schedule
+from vfl.inference import Inference, Sample, infer
 from vfl.metrics import Metrics
 from vfl.model import ModelHalf
 from vfl.passes import Progress
 from vfl.preparation import made_ready
-from vfl.prepare import Known, Whitened
+from vfl.prepare import Known
 from vfl.rows import MOST_WEIGHT, check_weights
 from vfl.rows import known as know
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.score import share_metrics
 from vfl.secure import Arithmetic, Secure
-from vfl.sides import Ours, Settings, ours, shuffled
+from vfl.sides import Settings, first_state, ours, shuffled
 from vfl.spec import SCALE, WEIGHING, TrainSpec, weights_name
-from vfl.state import Checkpoints, MemoryCheckpoints, State, resume, saved
+from vfl.state import Checkpoints, MemoryCheckpoints, resume, saved
 
 __all__ = ["Fitted", "Half", "Settings", "fit_weights", "train"]
 
@@ -60,6 +61,7 @@ class Half:
     passes: int
     stopped: bool
     period: int
+    most: int = 0  # no row weighs over 2^most
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,6 +77,7 @@ class Fitted:
     period: int
     left_out: tuple[str, ...] = ()  # of both parties' columns, by the screen, as party.column
     notes: tuple[str, ...] = ()  # of our preparation, for our user
+    inference: Inference | None = None  # where the job asks for it
 
 
 def train(
@@ -116,7 +119,13 @@ def train(
     metrics = share_metrics(
         engine, model, ready.values[test], None if label is None else label[test], int(training.sum())
     )
-    told = ready.left_out, ready.notes
+    inference = None
+    if spec.inference:
+        rows, weighed = ready.values[training], known.part(training, 0).weights
+        logits = model.partial_logits(rows) + (0.0 if known.offset is None else known.offset[training])
+        sample = Sample(rows, logits, None if label is None else label[training], weighed, half.most)
+        inference = infer(arithmetic, sample, model, spec.l2, table[2])
+    told = ready.left_out, ready.notes, inference
     return Fitted(model, metrics, test, ready.values, half.passes, half.stopped, half.period, *told)
 
 
@@ -164,7 +173,7 @@ def fit_weights(
     scales = Scales(min(whitened.scale, answer.bits), slots, whitened.exponent, mean, most)
     side = ours(whitened, known, theirs, scales, settings)
 
-    begin = _first_state(side, whitened, known)
+    begin = first_state(side, whitened, known)
     state, run = resume(arithmetic, checkpoints, side.digest() + begin.weights.tobytes(), side.weights)
     state = state or begin
     arithmetic = arithmetic.seeded(checkpoints.secret())
@@ -185,7 +194,8 @@ def fit_weights(
         found = arithmetic.open_to(state.model[block], weights_name(owner), owner)
         if found is not None:
             opened[owner] = ring.decode(found, WEIGHT_BITS)
-    return Half(whitened.transform @ opened[arithmetic.us], state.number, state.stopped, state.period)
+    weights = whitened.transform @ opened[arithmetic.us]
+    return Half(weights, state.number, state.stopped, state.period, most)
 
 
 def _check_rows(known: Known, rows: int) -> None:
@@ -204,15 +214,3 @@ def _weights_scale(arithmetic: Arithmetic, known: Known, rows: int) -> tuple[int
         arithmetic.disclose(WEIGHING, arithmetic.peer, 1)
     theirs = arithmetic.swap(Weighing(*here))
     return here if known.weights is not None else (theirs.mean, theirs.most)
-
-
-def _first_state(side: Ours, whitened: Whitened, known: Known) -> State:
-    """Shares to begin with: the intercept at logit(mean y), known to the label holder; all else 0."""
-    weights = np.zeros((3, side.weights), dtype=np.uint64)
-    if known.label is not None:
-        rows = len(known.label) - known.held
-        mean = float(np.average(known.label[:rows], weights=None if known.weights is None else known.weights[:rows]))
-        begin = np.zeros(whitened.values.shape[1])
-        begin[0] = np.log(mean / (1.0 - mean)) - (0.0 if known.offset is None else known.offset[:rows].mean())
-        weights[:, side.block] = ring.encode(np.linalg.pinv(whitened.transform) @ begin, WEIGHT_BITS)
-    return State(weights=weights, period=side.settings.period)

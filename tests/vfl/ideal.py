@@ -106,6 +106,20 @@ class Ideal:
         assert len(found[1]) == theirs
         return found
 
+    def matrices(self, owned, factors, theirs, bits):
+        def compute(a, b):
+            for found in (a[1], b[1]):
+                assert found.dtype == np.int64 and -(2 ** (bits - 1)) <= found.min() <= found.max() < 2 ** (bits - 1)
+            first = self._shares(ring.matmul(a[0], b[1].T))
+            second = self._shares(ring.matmul(b[0], a[1].T))
+            return (first[0], second[0]), (second[1], first[1])
+
+        ours = [strips.part(slice(0, strips.inner)) for strips in (owned, factors)]
+        found = self._meet(ours, compute)
+        assert (found[0].shape[1], found[1].shape[0]) == (theirs[1], theirs[0])
+        self.seen += found
+        return found
+
     def slots_owner(self, values, t, outputs):
         return self._slots(values, t)
 
@@ -119,7 +133,9 @@ class Ideal:
             values, factors = (a, b) if a.ndim == 2 else (b, a)
             total = np.zeros((len(factors), values.shape[1]), dtype=np.uint64)
             for h in range(len(values)):
-                total = (total + factors[:, h] * values[h]) % np.uint64(t)
+                wide = np.uint64 if t < 2**32 else object  # products of larger residues pass 64 bits
+                product = factors[:, h].astype(wide) * values[h].astype(wide) % np.array(t, dtype=wide)
+                total = (total + product.astype(np.uint64)) % np.uint64(t)
             return self._shares(total, t)
 
         found = self._meet(ours, compute)
