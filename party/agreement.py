@@ -127,8 +127,8 @@ class Side:
 class Agreement:
     """What both sides signed. `parties`: the initiator first; `signatures`, `min_rows`, `min_size` in that order.
 
-    salt: 32 bytes that both sides contributed to. `our_resume`, `their_resume`: what each side said of an earlier
-    try. `request`: what was asked and allowed.
+    salt: 32 bytes that both sides contributed to. statement: digest of what both signed. `our_resume`,
+    `their_resume`: what each side said of an earlier try. `request`: what was asked and allowed.
     """
 
     run: str
@@ -142,6 +142,7 @@ class Agreement:
     request: Request
     our_resume: bytes
     their_resume: bytes
+    statement: bytes = b""
 
     @property
     def initiator(self) -> str:
@@ -305,6 +306,7 @@ def _agree(channel: Channel, side: Side, proposed: Proposed) -> Agreement:
         request,
         resume,
         theirs.resume,
+        digest("agreement/statement", statement),
     )
 
 

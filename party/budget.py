@@ -7,10 +7,12 @@ restart forgets nothing. It is debited, synced, before anything is disclosed; wh
 from __future__ import annotations
 
 import datetime
+from fnmatch import fnmatchcase
 
 from party.errors import PolicyRefused
 from party.ledger import Ledger, Spending
 from party.policy import Budget
+from party.scores import LOGITS
 
 __all__ = ["DebitedLedger", "take_queries", "take_refused"]
 
@@ -34,24 +36,32 @@ def take_refused(ledger: Ledger, run: str, peer: str) -> None:
 
 
 class DebitedLedger:
-    """What the guard of one run writes to: a disclosure that would pass the peer's rows of the day is refused."""
+    """What the guard of one run writes to: a disclosure that would pass the peer's rows of the day is refused, and so
+    is one of scores that would pass its scores of the day, if policy has such a limit."""
 
-    def __init__(self, ledger: Ledger, peer: str, budget: Budget) -> None:
+    def __init__(self, ledger: Ledger, peer: str, budget: Budget, scores: int | None = None) -> None:
         self._ledger = ledger
-        self._taken = Spending("disclosure", "rows", "to", peer, _FREE)
-        self._most = budget.rows
+        self._peer = peer
+        self._most = {Spending("disclosure", "rows", "to", peer, _FREE): budget.rows}
+        self._scores = Spending("disclosure", "rows", "to", peer, only=LOGITS)
+        self._scores_most = scores
 
     def append(self, event: str, /, **fields: str | int) -> None:
         """As `Ledger.append`; PolicyRefused, the refusal written, when the budget is used up."""
-        what, peer = str(fields.get("what", "")), self._taken.peer
+        what, peer = str(fields.get("what", "")), self._peer
         if event != "disclosure" or fields.get("to") != peer or what.startswith(_FREE[:-1]):
             self._ledger.append(event, **fields)
             return
-        if not self._ledger.spend(self._taken, self._most, event, **fields):
-            reason = _used_up("rows", self._most, peer)
+        budgets = dict(self._most)
+        if self._scores_most is not None and fnmatchcase(what, LOGITS):
+            budgets[self._scores] = self._scores_most
+        short = self._ledger.spend_all(list(budgets.items()), event, **fields)
+        if short is not None:
+            rows, key = ("scores", "scores.per_day") if short == self._scores else ("rows", "budget")
+            reason = _used_up(rows, budgets[short], peer)
             self._ledger.append("refused", run=fields["run"], peer=peer, by="budget", reasons=reason)
             raise PolicyRefused(
-                f"our policy does not allow it: {reason}", hint="wait until then, or raise `budget` in policy.yaml"
+                f"our policy does not allow it: {reason}", hint=f"wait until then, or raise `{key}` in policy.yaml"
             )
 
 

@@ -16,7 +16,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,7 +51,8 @@ PRAGMA user_version = 2;
 _SPENT = """
 SELECT max(sequence), sum(iif(
     event = :event AND json_extract(fields, '$.' || :by) = :peer
-    AND NOT (:free != '' AND json_extract(fields, '$.what') GLOB :free), json_extract(fields, '$.' || :unit), 0))
+    AND NOT (:free != '' AND json_extract(fields, '$.what') GLOB :free)
+    AND (:only = '' OR json_extract(fields, '$.what') GLOB :only), json_extract(fields, '$.' || :unit), 0))
 FROM events WHERE time >= :day AND time < :day || 'U' AND sequence > :last
 """
 
@@ -59,13 +60,14 @@ FROM events WHERE time >= :day AND time < :day || 'U' AND sequence > :last
 @dataclass(frozen=True)
 class Spending:
     """Which events take from a budget, and how much: the field `unit` of `event`s whose field `by` names the peer, but
-    for those whose `what` is like `free`."""
+    for those whose `what` is like `free`; with `only`, of those alone whose `what` is like it."""
 
     event: str
     unit: str
     by: str
     peer: str
     free: str = ""
+    only: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,17 @@ class Ledger:
 
         Reading and writing are one transaction, so two processes cannot both take what is left. False: not written.
         """
-        taken = int(fields[budget.unit])
+        return self.spend_all([(budget, most)], event, **fields) is None
+
+    def spend_all(self, budgets: Sequence[tuple[Spending, int]], event: str, /, **fields: str | int) -> Spending | None:
+        """As `spend`, of several budgets at once: written when it fits all of them; else the first that it does not."""
+        short: list[Spending] = []
 
         def fits(day: str) -> bool:
-            return taken + self._spent(budget, day) <= most
+            short[:] = [one for one, most in budgets if int(fields[one.unit]) + self._spent(one, day) > most]
+            return not short
 
-        return self._append(event, fields, fits)
+        return None if self._append(event, fields, fits) else short[0]
 
     def spent(self, budget: Spending) -> int:
         """What was taken of a budget this day (UTC), by any process of this home."""

@@ -14,6 +14,7 @@ from party.catalogue import Catalogue, Column, Table
 from party.errors import FileError
 from party.files import COLUMN, NAME, NAME_RULE, PartyFile, party_name
 from party.request import GRANTS, Request
+from party.scores import MOST_DECIMALS, Scores, lacking
 from party.yamlfile import Reader, load, nearest
 
 __all__ = [
@@ -55,6 +56,7 @@ class PeerPolicy:
     series: tuple[int, int] | None = None  # runs and days after which an incremental alignment draws a new key
     duplicates: str = "first"  # "all": a key that the peer repeats may stand for each of its rows
     budget: Budget = field(default_factory=Budget)
+    scores: Scores = field(default_factory=Scores)
 
     def grants(self, table: str, column: str) -> frozenset[str]:
         """The grants of one column, none when it is not named."""
@@ -106,7 +108,8 @@ def read_policy(top: Reader) -> PolicyFile:
 
 
 def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
-    reader.refuse_unknown(("alignment", "min_size", "columns", "min_rows", "approve", "series", "duplicates", "budget"))
+    known = ("alignment", "min_size", "columns", "min_rows", "approve", "series", "duplicates", "budget", "scores")
+    reader.refuse_unknown(known)
     alignment, approve = reader.optional("alignment"), reader.optional("approve")
     min_size, min_rows = reader.optional("min_size"), reader.optional("min_rows")
     duplicates = reader.optional("duplicates")
@@ -132,6 +135,21 @@ def _peer(name: str, reader: Reader, lines: dict[str, int]) -> PeerPolicy:
         _series(reader.optional("series")),
         default.duplicates if duplicates is None else duplicates.choice(("first", "all")),
         _budget(reader.optional("budget")),
+        _scores(reader.optional("scores")),
+    )
+
+
+def _scores(reader: Reader | None) -> Scores:
+    """`scores: {receive: true, decimals: 3, per_day: 100000}`: how finely, and how many rows, the peer is scored."""
+    default = Scores()
+    if reader is None:
+        return default
+    reader.refuse_unknown(("receive", "decimals", "per_day"))
+    receive, decimals, per_day = map(reader.optional, ("receive", "decimals", "per_day"))
+    return Scores(
+        default.receive if receive is None else receive.boolean(),
+        default.decimals if decimals is None else decimals.integer(0, MOST_DECIMALS),
+        default.per_day if per_day is None else per_day.integer(0, 2**53),
     )
 
 
@@ -186,6 +204,11 @@ def decide(policy: PeerPolicy, us: str, peer: str, request: Request) -> tuple[st
             "repeated keys that stand for each of their rows need `duplicates: all`: a row of ours then counts as often"
             f" as {peer} repeats its key, also for min_rows"
         )
+    missing |= {
+        reason
+        for opening in request.openings
+        if opening.to == peer and (reason := lacking(policy.scores, opening.what)) is not None
+    }
     strange = {f"a use of a column by nobody: {use.party}" for use in request.uses if use.party not in (us, peer)}
     strange |= {f"{opening.what} to {opening.to}" for opening in request.openings if opening.to not in (us, peer)}
     return tuple(sorted(missing | {f"not between {us} and {peer}: {what}" for what in strange}))

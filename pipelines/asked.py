@@ -20,9 +20,11 @@ from pipelines.job import Analysis, Job
 
 if TYPE_CHECKING:
     import vfl
+    from vfl.cohort import Cohort
 
 __all__ = [
     "check_tables",
+    "cohort",
     "context",
     "explain",
     "joined",
@@ -213,8 +215,36 @@ def request(job: Job, catalogues: Catalogues) -> Request:
 
         spec = train_spec(job)
         spec.check()
-        found |= vfl.request(spec, job.score.receiver if job.score else None)
+        found |= vfl.request(spec, *_scored(job))
+    if job.score is not None and job.score.model is not None:
+        from vfl import cohort as scoring
+
+        found |= scoring.request(cohort(job))
     return found
+
+
+def cohort(job: Job) -> Cohort:
+    """The job's `score` of a model trained earlier, in the words of vfl."""
+    from vfl.cohort import Cohort
+
+    if job.score is None or job.score.model is None:
+        raise UsageError("this job scores with no earlier model")
+    first, second = job.parties
+    features, score = dict(job.score.model.features), job.score
+    return Cohort(
+        (first, second),
+        dict(job.align.tables),
+        features,
+        job.score.model.id,
+        score.receiver,
+        score.decimals,
+        score.chosen,
+    )
+
+
+def _scored(job: Job) -> tuple[str, int] | tuple[()]:
+    """Who receives scores, and how finely, as `vfl.request` and `vfl.plan` take it."""
+    return () if job.score is None else (job.score.receiver, job.score.decimals)
 
 
 def queries(job: Job, party: str) -> int:
@@ -285,5 +315,9 @@ def explain(job: Job, catalogues: Catalogues) -> list[str]:
     if job.train is not None:
         import vfl
 
-        lines += list(vfl.plan(train_spec(job), rows, job.score.receiver if job.score else None).lines)
+        lines += list(vfl.plan(train_spec(job), rows, *_scored(job)).lines)
+    if job.score is not None and job.score.model is not None:
+        from vfl import cohort as scoring
+
+        lines += scoring.explain(cohort(job), rows)
     return lines

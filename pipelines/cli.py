@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer import exceptions
 
 from party.errors import InternalError, Interrupted, TallyError, UsageError
+from pipelines import cli_models
 from pipelines.lean import leave, refuse_pandas
+from pipelines.printing import JsonFlag, show
 
 __all__ = ["app", "main"]
 
@@ -30,7 +31,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, also on failure.")]
 _home = Path()
 
 
@@ -43,11 +43,6 @@ def choose_home(
     """Joint pipelines over tables that never leave their owners."""
     global _home  # noqa: PLW0603 - the one value every verb shares
     _home = home
-
-
-def show(result: Any, as_json: bool, text: Callable[[Any], str]) -> None:
-    """Print a result: JSON, or the text made of it."""
-    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text(result), flush=True)
 
 
 # --- this party -------------------------------------------------------------------------------------------------
@@ -157,6 +152,7 @@ def check(peer: Annotated[str, typer.Argument(help="The peer to check.")], as_js
     raise typer.Exit(result["exit_code"])
 
 
+app.add_typer(cli_models.app)
 audit = typer.Typer(help="Our own ledger.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(audit, name="audit")
 
@@ -251,19 +247,6 @@ def cancel(run: Annotated[str, typer.Argument(help="The run.")], as_json: JsonFl
     from pipelines import verbs_run
 
     show(verbs_run.cancel(_home, run), as_json, lambda r: f"{r['run']}: {r['status']}")
-
-
-@app.command()
-def score(
-    model: Annotated[str, typer.Argument(help="The model's id, as `tally show` names it.")],
-    table: Annotated[str, typer.Option("--table", help="A newly aligned table.")],
-    as_json: JsonFlag = False,
-) -> None:
-    """Score a new table with a trained model: comes with a later release."""
-    raise UsageError(
-        "`tally score` on new tables comes with a later release",
-        hint="a job with `score:` scores every aligned row of its own tables",
-    )
 
 
 @app.command()

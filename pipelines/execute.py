@@ -26,7 +26,7 @@ from party.guard import Guard
 from party.home import Home, replace_file
 from party.ledger import Ledger
 from party.request import Request
-from pipelines import asked, results
+from pipelines import asked, models, results
 from pipelines.job import Job
 from pipelines.link import Command, Link
 from pipelines.live import Live
@@ -49,6 +49,8 @@ __all__ = [
     "start",
     "take",
 ]
+
+Ids = tuple[str, ...] | None
 
 
 def keep_job(home: Home, job: Job) -> str:
@@ -74,9 +76,12 @@ def kept_job(home: Home, digest: str) -> Job:
     return job
 
 
-def run_job(link: Link, job: Job, progress: Progress, *, new: bool = False, realign: bool = False) -> dict[str, Any]:
-    """Run a job over a link without Prefect; returns the result."""
+def run_job(
+    link: Link, job: Job, progress: Progress, *, new: bool = False, realign: bool = False, ids: Ids = None
+) -> dict[str, Any]:
+    """Run a job over a link without Prefect; returns the result. ids: keys of the rows that its `score` asks for."""
     with start(link, job, progress, new=new, realign=realign) as live:
+        live.asked = ids
         carry_out(live)
         return finish(live)
 
@@ -261,6 +266,7 @@ def _read(link: Link, proposed: agreement.Proposed, runs: Path) -> tuple[Request
     job = Job.from_canonical(proposed.job)
     if job.initiator != proposed.initiator:
         raise PeerError("the job names another initiator than the side that proposes it", party=link.peer)
+    models.check(link.home, job)
     return asked.request(job, link.catalogues(job.parties)), _account(link, job, RunState(runs, proposed.run))
 
 
@@ -299,8 +305,10 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
         done = ours[1] & theirs[1]
     else:
         table = table_stamp(link.home, dict(job.align.tables)[link.channel.us])
-        state.put_json("agreed", {"salt": salt.hex(), "table": table, "agreement": agreed.encode().decode()})
-    debited = DebitedLedger(link.ledger, link.peer, link.home.policy.towards(link.peer).budget)
+        kept = {"salt": salt.hex(), "table": table, "agreement": agreed.encode().decode()}
+        state.put_json("agreed", kept | {"statement": agreed.statement.hex()})
+    policy = link.home.policy.towards(link.peer)
+    debited = DebitedLedger(link.ledger, link.peer, policy.budget, policy.scores.per_day)
     guard = Guard(agreed.run, link.peer, agreed.request.openings, debited, max(agreed.min_rows))
     index = job.parties.index(link.channel.us)
     engine: Engine | None = link.shared.get("engine")
@@ -319,6 +327,7 @@ def _assemble(link: Link, agreed: agreement.Agreement, state: RunState, job: Job
         salt=salt,
         progress=progress,
         done=done,
+        shared=link.shared,
     )
     progress.keep(state.tell)
     if done:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,12 +12,14 @@ import pyarrow as pa
 
 from party.errors import InternalError, UsageError
 from party.home import Home
-from pipelines import execute
+from pipelines import execute, models
 from pipelines.link import Link, dial
 from pipelines.progress import Progress
 from pipelines.queries import query_job
 from pipelines.results import rows_table
+from pipelines.scoring import Wanted, score_job
 from pipelines.spec import read_job
+from pipelines.verbs_model import ask_scores
 from pipelines.verbs_run import ask, check_sink
 
 if TYPE_CHECKING:
@@ -67,11 +70,7 @@ class RunResult:
         kept = self.content["scores"]
         if kept is None:
             return None
-        from connectors import open_source
-
-        scheme = "csv:" if str(kept["path"]).endswith(".csv") else "parquet:"
-        source = open_source(f"{scheme}{kept['path']}", self.home)
-        return source.read([field.name for field in source.schema()])
+        return _scores(self.home, str(kept["path"]))
 
     def to_frame(self, query: str | None = None, kind: str | None = None, part: str | None = None) -> pd.DataFrame:
         """The scores as a pandas frame; with a name, the rows of that query; with a kind, that statistic of the item;
@@ -90,6 +89,14 @@ class RunResult:
             raise UsageError("this run gave no scores to this party", hint="name a query: to_frame('by_plan')")
         frame: pd.DataFrame = scores.to_pandas()
         return frame
+
+
+def _scores(home: Path, path: str) -> pa.Table:
+    """A table of scores, as it was written."""
+    from connectors import open_source
+
+    source = open_source(f"{'csv:' if path.endswith('.csv') else 'parquet:'}{path}", home)
+    return source.read([field.name for field in source.schema()])
 
 
 def _statistic(found: dict[str, Any], name: str, kind: str | None, part: str | None) -> pd.DataFrame:
@@ -125,20 +132,46 @@ class Session:
 
     def query(self, sql: str, *, realign: bool = False) -> pa.Table:
         """One joint query: a table of its rows; decimals as text, NULL as null."""
-        if self._ended:
-            raise UsageError("this session has ended", hint="open another: Party.session(peer)")
-        if self._link is None:
-            self._link = dial(Home.open(self._root), self._peer)
+        link = self._connected()
         try:
-            answer = ask(self._link, sql, realign)
+            answer = ask(link, sql, realign)
         except BaseException as error:
             self._end(error)
             raise
         return rows_table(answer["columns"], answer["rows"])
 
-    def score(self, model: str, ids: object) -> pa.Table:
-        """Comes with a later release."""
-        raise UsageError("scoring new rows comes with a later release", hint="a job with `score:` scores aligned rows")
+    def score(
+        self,
+        model: str,
+        ids: str | Iterable[str] | None = None,
+        *,
+        table: str | None = None,
+        decimals: int = 3,
+        form: str = "score",
+    ) -> pa.Table:
+        """Scores of a model trained earlier: of the rows with these keys, a row each, null where not both have one; or
+        of all rows that both have. table: ours; default: the one of the training. form: score, logit or points.
+        """  # fmt: skip
+        asked = None if ids is None else (ids,) if isinstance(ids, str) else tuple(ids)
+        home = Home.open(self._root)
+        wanted = Wanted(table, decimals=decimals, form=form, ids=asked)
+        job = score_job(home, models.find(home, model), wanted)
+        link = self._connected()
+        try:
+            answer = ask_scores(link, job, asked, new=False, realign=False)
+        except BaseException as error:
+            self._end(error)
+            raise
+        if answer["answers"] is not None:
+            return rows_table(answer["columns"], answer["answers"])
+        return _scores(self._root, answer["scores"]["path"])
+
+    def _connected(self) -> Link:
+        if self._ended:
+            raise UsageError("this session has ended", hint="open another: Party.session(peer)")
+        if self._link is None:
+            self._link = dial(Home.open(self._root), self._peer)
+        return self._link
 
     def __enter__(self) -> Session:
         return self
@@ -179,6 +212,10 @@ class Party:
     def session(self, peer: str) -> Session:
         """Connect to a peer for several requests."""
         return Session(dial(self._home, peer))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Our halves of trained models, newest first, as `tally models --json` lists them."""
+        return models.listing(self._home)
 
     def query(self, sql: str, *, peer: str, realign: bool = False) -> pa.Table:
         """One joint query over a connection of its own."""

@@ -100,6 +100,8 @@ def _named(job: Job, party: str) -> frozenset[str]:
         owner, _, label = job.train.label.partition(".")
         found |= {label} if owner == party else set()
         found |= set(dict(job.train.features).get(party, ()))
+    if job.score is not None and job.score.model is not None:
+        found |= set(dict(job.score.model.features).get(party, ()))
     return frozenset(found)
 
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mpc.statistics.wanted import KINDS, MOMENTS, Wanted
 from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
+from pipelines.job_score import Score
 
 if TYPE_CHECKING:
     from vfl.recipes import Recipe, Screen
 
-__all__ = ["Align", "Analysis", "Job", "Score", "Train"]
+__all__ = ["Align", "Analysis", "Job", "Train"]
 
 _ANSWERS = 1000  # of one job: planning each takes a few milliseconds
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -81,6 +82,11 @@ class Train:
     prepare: tuple[tuple[str, Recipe], ...] = ()  # party.column, or `*` for all that are not named
     screen: Screen | None = None
 
+    def columns_read(self) -> dict[str, tuple[str, ...]]:
+        """What a score reads of each party: its features, and its offset where there is one."""
+        offsets = dict(name.split(".", 1) for name in self.offset)
+        return {party: (*names, *((offsets[party],) if party in offsets else ())) for party, names in self.features}
+
     def options(self) -> dict[str, Any]:
         """Weights, offsets and early stopping as both sides digest them, where they are said."""
         found: dict[str, Any] = {}
@@ -106,14 +112,6 @@ class Train:
         return found
 
     inference: bool = False
-
-
-@dataclass(frozen=True)
-class Score:
-    """Who receives a score for every aligned row; `to` is set only at the party that runs the job."""
-
-    receiver: str
-    to: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ class Job:
                 for item in self.analyse
             ],
             "train": train or None,
-            "score": self.score and {"receiver": self.score.receiver},
+            "score": self.score and self.score.canonical(),
         }
 
     @classmethod
@@ -213,7 +211,7 @@ class Job:
                     *_preparation(train),
                     _truth(train.get("inference", False)),
                 ),
-                score=None if score is None else Score(_text(score["receiver"])),
+                score=None if score is None else Score.from_canonical(score),
                 version=int(raw["version"]),
             )
             job.check()
@@ -252,8 +250,8 @@ class Job:
         if self.align.learns != "both" and told:
             reason = "`keep`, `duplicates: all` and `incremental` need `learns: both`"
             yield "align.learns", reason, "set learns: both"
-        if (self.analyse or self.train) and self.align.learns != "both":
-            yield "align.learns", "analyse and train need `learns: both`", "set learns: both, or only align"
+        if (self.analyse or self.train or self.score) and self.align.learns != "both":
+            yield "align.learns", "analyse, train and score need `learns: both`", "set learns: both, or only align"
         if sum(item.answers for item in self.analyse) > _ANSWERS:
             yield "analyse", f"asks for more than {_ANSWERS} answers", "make two jobs of it"
         names = [item.name for item in self.analyse]
@@ -278,10 +276,10 @@ class Job:
 
     def _wrong_model(self) -> Iterator[tuple[str, str, str | None]]:
         both, train = self.parties, self.train
-        if self.score and self.train is None:
-            yield "score", "needs `train`", None
-        if self.score and self.score.receiver not in both:
-            yield "score.receiver", f"{self.score.receiver!r} is no party of this job", f"use {both[0]} or {both[1]}"
+        if self.score is not None:
+            yield from self.score.complaints(both, self.initiator, trains=train is not None)
+        if self.score is not None and self.score.model is not None and self.align.keep is not None:
+            yield "align.keep", "rows without a match cannot be scored with an earlier model", "leave `keep` out"
         if train is None:
             return
         yield from self._columns("train.label", (train.label,))

@@ -57,6 +57,8 @@ class Live:
     reused: bool = False
     prepared: bool = False
     done: frozenset[str] = frozenset()
+    asked: tuple[str, ...] | None = None  # keys of the rows we ask scores of
+    shared: dict[str, Any] = field(default_factory=dict)  # what the runs of one connection share
     stages: list[dict[str, Any]] = field(default_factory=list)
 
     @property

@@ -18,6 +18,7 @@ from pipelines import asked
 from pipelines.calibration import REFERENCE, Calibration
 from pipelines.history import Known
 from pipelines.job import Job
+from vfl.cohort import score_bytes
 
 __all__ = ["predict", "steps"]
 
@@ -33,6 +34,8 @@ _TRANSFERS = 0.83  # of one transfer
 _ROUND_SECONDS = 4e-4  # of one wait, beside the line's round trip
 _ROW_SECONDS = 9e-8  # of a party's local columns, one row
 _ITEM_SECONDS = 0.125  # planning, agreeing, opening tables
+_SCORED_SECONDS = 6e-6  # reading, preparing, opening, writing one row
+_SCORE_ROUNDS = 4
 _TRAIN_TRANSFERS = 0.25  # the part of a pass's computing that is transfers, not transforms
 
 Predicted = dict[str, dict[str, float | int]]
@@ -63,11 +66,14 @@ def predict(
         seconds = sum(step["seconds"] for step in listed) + _ITEM_SECONDS * len(job.analyse)
         found["analyse"] = {"seconds": seconds, "bytes": sum(step["bytes"] for step in listed)}
     if job.train is not None:
-        plan = vfl.plan(asked.train_spec(job), rows, job.score.receiver if job.score else None)
+        plan = vfl.plan(asked.train_spec(job), rows)
         slower = (1 - _TRAIN_TRANSFERS) * speed.transform / REFERENCE.transform
         slower += _TRAIN_TRANSFERS * REFERENCE.transfers / speed.transfers
         line = _line(speed, plan.likely.bytes, plan.likely.rounds)
         found["train"] = {"seconds": plan.likely.seconds * slower + line, "bytes": plan.likely.bytes}
+    if job.score is not None:
+        sent = score_bytes(rows)
+        found["score"] = {"seconds": rows * _SCORED_SECONDS + _line(speed, sent, _SCORE_ROUNDS), "bytes": sent}
     return found
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpc.statistics.wanted import KINDS, Wanted
+from party.scores import MOST_DECIMALS
 from party.yamlfile import Reader, load
-from pipelines.job import Align, Analysis, Job, Score, Train
+from pipelines.job import Align, Analysis, Job, Train
+from pipelines.job_score import FORMS, STANDARD, Scale, Score
 
 if TYPE_CHECKING:
     from vfl.recipes import Recipe, Screen
@@ -195,9 +197,27 @@ def _score(top: Reader) -> Score | None:
     node = top.optional("score")
     if node is None or node.is_null:
         return None
-    node.refuse_unknown(("receiver", "to"))
-    to = node.optional("to")
-    return Score(node.required("receiver").text(64), None if to is None else to.text(1024))
+    node.refuse_unknown(("receiver", "to", "decimals", "as", "scale"))
+    to, decimals, form, scale = map(node.optional, ("to", "decimals", "as", "scale"))
+    return Score(
+        node.required("receiver").text(64),
+        None if to is None else to.text(1024),
+        Score("").decimals if decimals is None else decimals.integer(0, MOST_DECIMALS),
+        Score("").form if form is None else form.choice(FORMS),
+        _scale(scale),
+    )
+
+
+def _scale(node: Reader | None) -> Scale:
+    if node is None:
+        return STANDARD
+    node.refuse_unknown(("points", "odds", "pdo"))
+    points, odds, pdo = map(node.optional, ("points", "odds", "pdo"))
+    return Scale(
+        STANDARD.points if points is None else points.number(),
+        STANDARD.odds if odds is None else odds.number(),
+        STANDARD.pdo if pdo is None else pdo.number(),
+    )
 
 
 def _names(node: Reader) -> tuple[str, ...]:

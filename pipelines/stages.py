@@ -9,24 +9,23 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 
 import psi
-from connectors import Receipt, Sink, evaluate, finds, open_sink
+from connectors import evaluate, finds
 from mpc import sql
 from mpc.statistics import plan as statistics
 from party.catalogue import Catalogue, Table
 from party.errors import DataError, InternalError
-from party.files import TableSpec
 from party.message import Bytes, Message
-from pipelines import alignments, asked, history, prepared
+from pipelines import alignments, asked, history, models, prepared, scoring, shown_models
 from pipelines.job import Analysis
 from pipelines.live import Live
-from pipelines.tables import identifiers, open_table, read_aligned, read_whole, table_spec
+from pipelines.tables import identifiers, open_table, read_aligned, read_whole
 
 __all__ = ["STAGES", "align", "analyse", "score", "train"]
 
@@ -202,11 +201,15 @@ def train(live: Live) -> None:
     )
     for note in (*fitted.notes, *(f"{column} is left out by the screen" for column in fitted.left_out)):
         live.progress.note(note)
+    name = hashlib.sha256(b"tallystick/v1/pipelines/model/" + live.state.run.encode()).hexdigest()[:16]
+    statement = str((live.state.get_json("agreed") or {}).get("statement", ""))
+    facts = {"id": name, "agreement": statement, "metrics": fitted.metrics.as_dict()}
+    half = models.named(fitted.model, live.job, live.us, facts)
     live.state.put_json(
         "model",
         {
-            "id": hashlib.sha256(b"tallystick/v1/pipelines/model/" + live.state.run.encode()).hexdigest()[:16],
-            "half": fitted.model.to_json(),
+            "id": name,
+            "half": half.to_json(),
             "metrics": fitted.metrics.as_dict(),
             "passes": fitted.passes,
             "converged": fitted.stopped,
@@ -217,6 +220,7 @@ def train(live: Live) -> None:
             "trained": time.time(),
         },
     )
+    models.keep(live.home, half)
     live.kept("train")
     live.state.forget("passes")
 
@@ -225,58 +229,41 @@ def score(live: Live) -> None:
     """Open a score for every aligned row of the receiver's to it, who writes it where the job or its home says."""
     if live.job.score is None or "score" in live.done:
         return
-    import vfl
+    if live.job.score.model is not None:
+        scoring.score(live, _features)
+        return
+    from vfl import ModelHalf, cohort
+    from vfl.score import open_partial_logits
+    from vfl.spec import scores_name
 
     kept = live.state.get_json("model")
     if kept is None:
         raise InternalError("the model of this run is gone from its folder", hint="run again with --new")
-    model = vfl.ModelHalf.from_json(kept["half"])
+    model = ModelHalf.from_json(kept["half"])
     receiver, rows = live.job.score.receiver, _aligned(live).rows
     if live.job.align.keep not in (None, receiver):
         rows = rows[: len(rows) - _aligned(live).unmatched]  # the others are nobody whom the receiver knows
-    values = vfl.standardised(model, _features(live, list(vfl.columns_of(model)), rows))
-    target = _score_sink(live) if receiver == live.us else None
-    found = vfl.score(live.engine, model, values, receiver)
+    target = scoring.sink_of(live) if receiver == live.us else None
+    shown_models.admit(live, model)
+    partial = cohort.partial_logits(model, _features(live, list(model.columns[live.us]), rows))
+    name, decimals = scores_name(live.job.score.decimals), live.job.score.decimals
+    found = open_partial_logits(live.engine, partial, name, receiver, decimals)
     if found is not None and target is not None:
-        sink, previous = target
-        receipt = sink.write(_score_table(live, found), previous)
-        live.keep_receipt(_score_url(live), asdict(receipt))
-        live.state.put_json("scores", asdict(receipt))
+        scoring.write(live, target, _score_columns(live, found))
     live.kept("score")
 
 
-def _score_table(live: Live, scores: np.ndarray) -> pa.Table:
+def _score_columns(live: Live, logits: np.ndarray) -> dict[str, Any]:
+    """The keys of these aligned rows, what the job wants of their logits, and whether they were test rows."""
     from vfl import prepare
 
     alignment, job = _aligned(live), live.job
-    if job.train is None:
+    if job.train is None or job.score is None:
         raise InternalError("a job that scores without training")
-    table = dict(job.align.tables)[live.us]
-    spec = table_spec(live.home, table)
-    keys = read_aligned(open_table(live.home, table), _key_columns(spec), alignment.rows[: len(scores)])
-    test = prepare.split(len(alignment.rows), job.train.test_fraction, alignment.digest)[: len(scores)]
-    taken = {name: keys.column(name) for name in keys.column_names}
-    return pa.table(taken | {"score": pa.array(scores), "split": pa.array(np.where(test, "test", "train"))})
-
-
-def _key_columns(spec: TableSpec) -> list[str]:
-    """The columns of all keys, each once: a row may have matched by any of them."""
-    return list(dict.fromkeys(name for form in spec.key for name in form))
-
-
-def _score_url(live: Live) -> str:
-    """Where scores go: by the job at the party that runs it, else to results/<job>/."""
-    told = live.job.score.to if live.job.score and live.ours else None
-    return told or f"parquet:results/{live.job.name}/scores.parquet"
-
-
-def _score_sink(live: Live) -> tuple[Sink, Receipt | None]:
-    url = _score_url(live)
-    sink = open_sink(url, live.home.root)
-    known = live.receipt(url)
-    previous = Receipt(**known) if known else None
-    sink.check(previous)
-    return sink, previous
+    test = prepare.split(len(alignment.rows), job.train.test_fraction, alignment.digest)[: len(logits)]
+    values = scoring.forms(job.score).of(logits)
+    split = pa.array(np.where(test, "test", "train"))
+    return scoring.keys(live, alignment.rows[: len(logits)]) | {job.score.form: pa.array(values), "split": split}
 
 
 def _features(live: Live, names: list[str], rows: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -6,24 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from party.home import Home
+from pipelines.job import Job
 from pipelines.queries import query_job
 
-__all__ = ["explain", "explain_text", "plan", "plan_text"]
+__all__ = ["explain", "explain_text", "plan", "plan_job", "plan_text"]
 
 _COLUMNS = ["query", "step", "who", "rounds", "bytes", "seconds"]
 
 
 def plan(path: Path, file: Path, offline: bool) -> dict[str, Any]:
     """`tally plan`: what would happen; nothing runs and nothing is decided."""
+    from pipelines.spec import read_job
+
+    home = Home.open(path)
+    return plan_job(home, read_job(file, home.party.name), offline=offline)
+
+
+def plan_job(home: Home, job: Job, *, offline: bool) -> dict[str, Any]:
+    """What a job would do."""
     from party.policy import decide
     from pipelines import asked, calibration, grants, history, prepared
     from pipelines.link import dial
     from pipelines.predicted import predict, steps
-    from pipelines.spec import read_job
     from pipelines.tables import catalogue, kept_catalogue, whole_table
 
-    home = Home.open(path)
-    job = read_job(file, home.party.name)
     peer = job.other(home.party.name)
     if offline:
         known = {home.party.name: catalogue(home, peer), peer: kept_catalogue(home, peer)}

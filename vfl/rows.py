@@ -13,7 +13,7 @@ from party.errors import DataError
 from vfl.prepare import Known, numbers
 from vfl.spec import TrainSpec
 
-__all__ = ["MOST_WEIGHT", "check_weights", "known"]
+__all__ = ["MOST_WEIGHT", "check_weights", "known", "offset_of"]
 
 MOST_WEIGHT = 20  # weights of rows lie between 2^-20 and 2^20
 _MOST_OFFSET = 50.0
@@ -27,14 +27,7 @@ def known(
 ) -> Known:
     """What we know of all aligned rows by this job. Raises DataError for unfit weights and offsets."""
     training = ~split_[0] & ~split_[1]
-    offset = None
-    if us in spec.offset:
-        name = spec.offset[us]
-        offset, valid = numbers(name, *columns[name])
-        if not bool(valid.all()):
-            raise DataError(f"offset {name} is NULL in an aligned row", hint="fill it, or filter these rows out")
-        if float(np.abs(offset).max(initial=0.0)) > _MOST_OFFSET:
-            raise DataError(f"offset {name} is over {_MOST_OFFSET:g} in size; it is added to the logit")
+    offset = offset_of(spec.offset[us], columns) if us in spec.offset else None
     if label is None or (spec.weights is None and spec.class_weight is None):
         return Known(label, None, offset)
     weights = np.ones(len(label))
@@ -45,6 +38,16 @@ def known(
     if spec.class_weight is not None:
         weights = weights * _class_weights(spec.class_weight, label, training)[label]
     return Known(label, weights, offset)
+
+
+def offset_of(name: str, columns: Columns) -> np.ndarray:
+    """The offset of each row, float64 (n,). Raises DataError where it is NULL or too large to be one."""
+    offset, valid = numbers(name, *columns[name])
+    if not bool(valid.all()):
+        raise DataError(f"offset {name} is NULL in an aligned row", hint="fill it, or filter these rows out")
+    if float(np.abs(offset).max(initial=0.0)) > _MOST_OFFSET:
+        raise DataError(f"offset {name} is over {_MOST_OFFSET:g} in size; it is added to the logit")
+    return offset
 
 
 def check_weights(known: Known, min_rows: int) -> None:

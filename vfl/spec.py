@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from party.errors import PolicyRefused, UsageError
 from party.request import Opening, Request, Use
+from party.scores import logit_bits
 from vfl import cost, inference_cost, schedule
 from vfl.checks import CHECK_BITS
 from vfl.inference import DETERMINED, LIKELIHOOD, REACH, errors_name, period_of
@@ -25,6 +26,7 @@ __all__ = [
     "TrainSpec",
     "plan",
     "request",
+    "scores_name",
     "weights_name",
 ]
 
@@ -34,7 +36,14 @@ SCALE = "train: fixed-point scale"
 WEIGHING = "train: size of the weights of rows"
 METRICS = "train: metrics of the test rows"
 TEST_LOGITS = "train: logits of test rows to 1/512, for the metrics"
-SCORES = "score: logits to 1/512, the score to 3 decimals"
+
+
+def scores_name(decimals: int) -> str:
+    """How the ledger calls scores to so many decimals."""
+    return f"score: logits to 1/{2 ** logit_bits(decimals)}, the score to {decimals} decimals"
+
+
+SCORES = scores_name(3)
 
 _SETUP_SECONDS = 0.2
 _INFERENCE_ROUNDS = 91
@@ -137,8 +146,8 @@ class Plan:
     likely: cost.Cost  # of as many as are usual
 
 
-def request(spec: TrainSpec, receiver: str | None = None) -> Request:
-    """All uses and openings of training and, with a receiver, of scoring."""
+def request(spec: TrainSpec, receiver: str | None = None, decimals: int = 3) -> Request:
+    """All uses and openings of training and, with a receiver, of scoring to so many decimals."""
     uses = {
         Use(party, spec.tables[party], column, "feature")
         for party in spec.parties
@@ -163,11 +172,11 @@ def request(spec: TrainSpec, receiver: str | None = None) -> Request:
     if receiver is not None:
         if receiver not in spec.parties:
             raise UsageError(f"score.receiver {receiver} does not take part")
-        openings.add(Opening(SCORES, receiver))
+        openings.add(Opening(scores_name(decimals), receiver))
     return Request(frozenset(uses), frozenset(openings))
 
 
-def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
+def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int = 3) -> Plan:
     """What will happen with about this many aligned rows. Raises as `TrainSpec.check`."""
     spec.check()
     training = rows - int(rows * spec.test_fraction + 0.5)
@@ -214,7 +223,7 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None) -> Plan:
     if receiver is not None:
         giver = other if receiver == label else label
         lines.append(
-            f"{receiver} learns for each aligned row its logit to 1/512, the score to 3 decimals: one linear"
+            f"{receiver} learns for each aligned row its {scores_name(decimals).removeprefix('score: ')}: one linear"
             f" combination of {giver}'s features a row"
         )
     setup = cost.Cost(cost.setup_bytes(shape) + before.bytes, 4 + before.rounds, _SETUP_SECONDS)

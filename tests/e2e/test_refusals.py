@@ -293,5 +293,10 @@ def test_a_run_against_a_peer_that_breaks_the_protocol_is_exit_7(
 
 
 def test_what_comes_later_is_refused_by_name(pair: Pair) -> None:
-    for words in (["score", "model", "--table", "customers"], ["approve", "20200101-000000-0000000000"]):
-        refused(tally(pair.bank, *words, "--json"), 2)
+    refused(tally(pair.bank, "approve", "20200101-000000-0000000000", "--json"), 2)
+
+
+def test_a_model_that_is_not_here_is_named(pair: Pair) -> None:
+    for words in (["score", "0123456789abcdef"], ["model", "0123456789abcdef"], ["model", "nowhere.json"]):
+        error = refused(tally(pair.bank, *words, "--json"), 2)
+        assert words[1] in error["message"]

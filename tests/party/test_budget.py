@@ -144,3 +144,26 @@ def test_a_ledger_of_the_version_before_is_taken_over(path: Path) -> None:
     again = Ledger.open(path)
     assert again.spent(QUERIES) == 5 and again.verify() == 1
     assert again._connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_scores_of_a_day_are_counted_by_themselves_and_with_the_rows(path: Path) -> None:
+    score, test = (
+        "score: logits to 1/512, the score to 3 decimals",
+        "train: logits of test rows to 1/512, for the metrics",
+    )
+    ledger = Ledger.open(path)
+    openings = [Opening(what, "bank") for what in (score, test, "query.q.n")]
+
+    def guarded(budget: Budget, most: int | None) -> Guard:
+        return Guard("r1", "bank", openings, DebitedLedger(ledger, "bank", budget, most))
+
+    guarded(Budget(), 10).disclose("query.q.n", "bank", 1000)  # not a score
+    guarded(Budget(), 10).disclose(test, "bank", 4)
+    guarded(Budget(), 10).disclose(score, "bank", 6)
+    with pytest.raises(PolicyRefused, match="left of the 10 scores a day for bank") as met:
+        guarded(Budget(), 10).disclose(score, "bank", 1)
+    assert "`scores.per_day`" in (met.value.hint or "")
+    with pytest.raises(PolicyRefused, match="left of the 1010 rows a day"):
+        guarded(Budget(rows=1010), 100).disclose(score, "bank", 1)  # no more rows, whatever is left of the scores
+    guarded(Budget(), None).disclose(score, "bank", 1000)
+    assert [event.event for event in ledger.events()].count("disclosure") == 4  # what was refused was not written

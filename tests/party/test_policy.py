@@ -14,6 +14,7 @@ from party.errors import FileError
 from party.files import read_party
 from party.policy import ALIGNMENTS, PeerPolicy, PolicyFile, decide, load_policy, read_policy, round_rows, visible
 from party.request import GRANTS, Opening, Request, Use
+from party.scores import Scores
 from party.yamlfile import parse
 
 FULL = """version: 1
@@ -63,6 +64,11 @@ REFUSED = [
     ("version: 1\npeers:\n  telco: {min_rows: true}\n", 3, "must be an integer"),
     ("version: 1\npeers:\n  telco: {min_size: -1}\n", 3, "between 0"),
     ("version: 1\npeers:\n  telco: {approve: always}\n", 3, "cannot be `always`"),
+    ("version: 1\npeers:\n  telco: {scores: {decimals: 7}}\n", 3, "between 0 and 6"),
+    ("version: 1\npeers:\n  telco: {scores: {decimals: true}}\n", 3, "must be an integer"),
+    ("version: 1\npeers:\n  telco: {scores: {receive: 0}}\n", 3, "must be true or false"),
+    ("version: 1\npeers:\n  telco: {scores: {per_day: -1}}\n", 3, "between 0"),
+    ("version: 1\npeers:\n  telco: {scores: {a_day: 1}}\n", 3, "a_day"),
     ("version: 1\npeers:\n  Telco: {}\n", 3, "cannot be `Telco`"),
     ("version: 1\npeers:\n  size: {}\n", 3, "cannot be `size`"),
     ("version: 1\npeers: [telco]\n", 2, "must be a mapping"),
@@ -124,6 +130,23 @@ def test_a_policy_towards_another_peer_and_strangers_in_a_request_are_refused() 
     assert decide(PeerPolicy("insurer"), "bank", "telco", Request()) != ()
     assert decide(PeerPolicy("telco"), "bank", "telco", opens(("result", "insurer"))) != ()
     assert decide(PeerPolicy("telco"), "bank", "telco", uses("insurer.t.c.join")) != ()
+
+
+@pytest.mark.parametrize(
+    ("scores", "opening", "to", "allowed"),
+    [
+        (Scores(), "score: logits to 1/512, the score to 3 decimals", "telco", True),
+        (Scores(), "score: logits to 1/8192, the score to 4 decimals", "telco", False),
+        (Scores(decimals=4), "score: logits to 1/8192, the score to 4 decimals", "telco", True),
+        (Scores(decimals=2), "train: logits of test rows to 1/512, for the metrics", "telco", False),
+        (Scores(decimals=0), "score: logits to 1/1, the score to 0 decimals", "telco", True),
+        (Scores(receive=False), "score: logits to 1/1, the score to 0 decimals", "telco", False),
+        (Scores(receive=False), "score: logits to 1/1, the score to 0 decimals", "bank", True),  # theirs to grant
+        (Scores(receive=False), "train: metrics of the test rows", "telco", True),
+    ],
+)
+def test_scores_go_to_the_peer_as_finely_as_policy_says(scores: Scores, opening: str, to: str, allowed: bool) -> None:
+    assert (decide(PeerPolicy("telco", scores=scores), "bank", "telco", opens((opening, to))) == ()) is allowed
 
 
 columns = st.sampled_from(["t.a", "t.b", "u.a"])

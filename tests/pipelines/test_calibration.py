@@ -128,8 +128,8 @@ def test_a_damaged_file_is_as_none(home: Home, content: bytes) -> None:
         ({"multiplications": REFERENCE.multiplications / 100}, {"align"}),
         ({"transform": REFERENCE.transform * 100}, {"analyse", "train"}),
         ({"transfers": REFERENCE.transfers / 100}, {"analyse", "train"}),
-        ({"bandwidth": REFERENCE.bandwidth / 100}, {"align", "analyse", "train"}),
-        ({"round_trip": 0.1}, {"align", "analyse", "train"}),
+        ({"bandwidth": REFERENCE.bandwidth / 100}, {"align", "analyse", "train", "score"}),
+        ({"round_trip": 0.1}, {"align", "analyse", "train", "score"}),
     ],
     ids=["curve", "transform", "transfers", "bandwidth", "round trip"],
 )

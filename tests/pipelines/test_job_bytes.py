@@ -17,7 +17,8 @@ from party.canonical import canonical, parse_canonical
 from party.catalogue import Catalogue
 from party.errors import PeerError, PolicyRefused, UsageError
 from pipelines import asked
-from pipelines.job import Align, Analysis, Job, Score, Train
+from pipelines.job import Align, Analysis, Job, Train
+from pipelines.job_score import Score
 from pipelines.predicted import predict
 from tests.mpc.sqlkit import JOIN, catalogues
 
