@@ -112,6 +112,15 @@ class Uploaded:
         return Uploaded(sum(handle.columns for handle in handles), handles[0].rows)
 
 
+class Factors(Protocol):
+    """Slot factors (outputs, h, n), whole or made a row at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, place: Any, /) -> Any: ...
+
+
 class Linear:
     """One side's half of the engine over one channel; keys are made and sent at their first use.
 
@@ -294,13 +303,14 @@ class Linear:
             answers: list[tuple[np.ndarray, np.ndarray]] = []
             for block in group:
                 rows = _rows_of(block, n)
-                ours = _slot_rows(factors[:, :, rows], (outputs, height), t)
+                made = factors[:, :, rows]
                 totals = np.zeros((outputs, 2, len(ring), N), dtype=np.uint64)
                 for row in range(height):
                     cipher = lattice.expanded(parameters, *next(ciphers))
+                    ours = _slot_rows(made[:, row], (outputs,), t)
                     for output in range(outputs):
                         # 3. Multiply: both sides' polynomials hold their values in the slots modulo t.
-                        polynomial = small.inverse(padded(ours[output, row], 0)[None, :])[0].view(np.int64)
+                        polynomial = small.inverse(padded(ours[output], 0)[None, :])[0].view(np.int64)
                         centred = polynomial - (polynomial > t // 2) * np.int64(t)
                         ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
                 # 4. A slot depends on every coefficient, so all of them are sent, masked, in a short block, too.

@@ -155,6 +155,7 @@ def train_spec(job: Job) -> vfl.TrainSpec:
         validation_fraction=job.train.validation_fraction,
         preparing=vfl.Preparing(dict(job.train.prepare), job.train.screen),
         inference=job.train.inference,
+        metrics=job.train.metrics.wanted(),
     )
 
 

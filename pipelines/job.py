@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mpc.statistics.wanted import KINDS, MOMENTS, Wanted
@@ -17,6 +17,7 @@ from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
 from pipelines.job_score import Score
+from pipelines.measured import Measured
 
 if TYPE_CHECKING:
     from vfl.recipes import Recipe, Screen
@@ -81,6 +82,8 @@ class Train:
     validation_fraction: float = 0.1
     prepare: tuple[tuple[str, Recipe], ...] = ()  # party.column, or `*` for all that are not named
     screen: Screen | None = None
+    inference: bool = False
+    metrics: Measured = field(default_factory=Measured)
 
     def columns_read(self) -> dict[str, tuple[str, ...]]:
         """What a score reads of each party: its features, and its offset where there is one."""
@@ -100,6 +103,8 @@ class Train:
             found["early_stopping"] = [self.early_stopping, self.validation_fraction]
         if self.inference:
             found["inference"] = True
+        if self.metrics != Measured():
+            found["metrics"] = self.metrics.canonical()
         return found
 
     def preparation(self) -> dict[str, Any]:
@@ -110,8 +115,6 @@ class Train:
         if self.screen is not None:
             found["screen"] = self.screen.canonical()
         return found
-
-    inference: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,6 +213,7 @@ class Job:
                     *_options(train),
                     *_preparation(train),
                     _truth(train.get("inference", False)),
+                    Measured() if "metrics" not in train else Measured.from_canonical(train["metrics"]),
                 ),
                 score=None if score is None else Score.from_canonical(score),
                 version=int(raw["version"]),
@@ -282,6 +286,7 @@ class Job:
             yield "align.keep", "rows without a match cannot be scored with an earlier model", "leave `keep` out"
         if train is None:
             return
+        yield from train.metrics.complaints(both)
         yield from self._columns("train.label", (train.label,))
         if {party for party, _ in train.features} != set(both):
             yield "train.features", "names features of both parties", f"{both[0]}: [...] and {both[1]}: [...]"

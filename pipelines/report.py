@@ -10,6 +10,7 @@ from party.canonical import parse_canonical
 from party.errors import UsageError
 from party.home import Home, replace_file
 from party.ledger import Ledger
+from pipelines.plots import model_plots
 from pipelines.results import alignment_lines, rows_text
 from pipelines.runs import RunState
 
@@ -24,6 +25,7 @@ _EMPTY: dict[str, Any] = {
     "bytes": {"sent": 0, "received": 0},
     "details": {"stages": [], "kernels": "-"},
 }
+_NO_MODEL: dict[str, Any] = {"metrics": {}, "coefficients": {}}
 
 
 def write_report(home: Home, state: RunState) -> Path:
@@ -66,6 +68,7 @@ def write_report(home: Home, state: RunState) -> Path:
         disclosures=disclosures,
         learns=learns,
         aligned=alignment_lines(result["details"].get("alignment") or {}),
+        plots=model_plots(result["model"] or _NO_MODEL),
         counted=rows_text(result).partition(" ")[2],
     )
     path = state.folder / "report.html"

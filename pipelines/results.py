@@ -150,15 +150,27 @@ def text(result: dict[str, Any]) -> str:
             lines += ["", f"{name}, {kind}:" + _statistic(value)]
     model = result["model"]
     if model:
-        metrics = ", ".join(f"{key} {_short(value)}" for key, value in model["metrics"].items())
-        lines += ["", f"model {model['id']}: {metrics}"]
+        single = {key: value for key, value in model["metrics"].items() if not isinstance(value, dict | list)}
+        lines += ["", f"model {model['id']}: " + ", ".join(f"{key} {_short(value)}" for key, value in single.items())]
         lines += [f"  {printable(name):24} {value:+.4f}" for name, value in model["coefficients"].items()]
         lines += inference_lines(model)
+        lines += _measured(model["metrics"])
     if result["scores"]:
         lines += ["", f"scores: {printable(result['scores']['path'])}, {result['scores']['rows']} rows"]
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
     total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
     return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
+
+
+def _measured(metrics: dict[str, Any]) -> list[str]:
+    """What was asked of a model beyond single numbers."""
+    lines = []
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            lines.append(f"{name}: " + ", ".join(f"{key} {_short(cell)}" for key, cell in value.items()))
+        elif isinstance(value, list):
+            lines += ["", f"{name}:", table_text(list(value[0]), value)]
+    return lines
 
 
 def _statistic(value: Any) -> str:

@@ -13,6 +13,7 @@ from pipelines.job_score import FORMS, STANDARD, Scale, Score
 
 if TYPE_CHECKING:
     from vfl.recipes import Recipe, Screen
+from pipelines.measured import read_measured
 
 __all__ = ["read_job"]
 
@@ -109,7 +110,7 @@ def _train(top: Reader) -> Train | None:
         return None
     known = ("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes")
     options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction")
-    node.refuse_unknown((*known, *options, "prepare", "screen", "inference"))
+    node.refuse_unknown((*known, *options, "prepare", "screen", "inference", "metrics"))
     features = node.required("features").mapping()
     defaults = Train("", ())
     winsorise, most = node.optional("winsorise"), node.optional("max_passes")
@@ -135,6 +136,7 @@ def _train(top: Reader) -> Train | None:
         prepare=_prepare(node.optional("prepare")),
         screen=_screen(node.optional("screen")),
         inference=inference is not None and inference.boolean(),
+        metrics=read_measured(node.optional("metrics")),
     )
 
 

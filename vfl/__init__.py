@@ -9,6 +9,7 @@ from vfl.score import score
 from vfl.spec import Plan, TrainSpec, plan, request
 from vfl.state import Checkpoints, FileCheckpoints, MemoryCheckpoints
 from vfl.train import Fitted, train
+from vfl.wanted import Wanted
 
 __all__ = [
     "Checkpoints",
@@ -24,6 +25,7 @@ __all__ = [
     "Screen",
     "SplitLogisticRegression",
     "TrainSpec",
+    "Wanted",
     "auc",
     "columns_of",
     "ks",

@@ -6,38 +6,24 @@ moves by at most 0.0005 of that), coarser for fewer (`party.scores.logit_bits`),
 What that shows: one linear combination of the other side's features a row, which the plan says. In the tails 1/512 of
 a logit is finer than 3 decimals of a score.
 
-Steps 9 and 10 of docs/protocols/09-split-logistic-regression.md.
+Step 9 of docs/protocols/09-split-logistic-regression.md.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from mpc import convert, opening, ring
 from mpc.engine import Engine
-from party.errors import PeerError
-from party.message import Message
 from party.scores import logit_bits
-from vfl.metrics import Metrics, evaluate
+from vfl.metrics import sigmoid
 from vfl.model import ModelHalf
-from vfl.spec import METRICS, TEST_LOGITS, scores_name
+from vfl.spec import scores_name
 
-__all__ = ["open_logits", "open_partial_logits", "rounded", "score", "share_metrics", "sigmoid"]
+__all__ = ["open_logits", "open_partial_logits", "rounded", "score", "sigmoid"]
 
 _FINE_BITS = 40
 _DECIMALS = 3
-_MISSING = -1.0
-
-
-@dataclass(frozen=True, repr=False)
-class Report(Message, kind=0x0603):
-    """Step 10, label holder to feature holder: AUC, KS and log-loss of the test rows; -1 where there is none."""
-
-    auc: float
-    ks: float
-    log_loss: float
 
 
 def score(
@@ -50,28 +36,6 @@ def score(
     partial = model.partial_logits(values)
     logits = open_partial_logits(engine, partial, scores_name(decimals), receiver, decimals)
     return None if logits is None else rounded(logits, decimals)
-
-
-def share_metrics(
-    engine: Engine, model: ModelHalf, values: np.ndarray, label: np.ndarray | None, n_train: int
-) -> Metrics:
-    """Metrics of standardised test rows (n, d), at both sides. label: 0/1 (n,) at the label holder, None at the other.
-
-    The label holder learns the logits of the test rows to 1/512, the other side three numbers. Rounds: 4.
-    """
-    us, peer = engine.channel.us, engine.channel.peer
-    logits = open_logits(engine, model, values, TEST_LOGITS, peer if label is None else us)
-    if label is None or logits is None:
-        report = engine.channel.recv(Report)
-        found = [None if value == _MISSING else value for value in (report.auc, report.ks, report.log_loss)]
-        if any(value is not None and value < 0 for value in found):
-            raise PeerError("metrics out of range", party=peer, stage="train")
-        return Metrics(found[0], found[1], found[2], n_train, len(values))
-    metrics = evaluate(label, logits, n_train)
-    engine.guard.disclose(METRICS, peer, len(values))
-    numbers = [_MISSING if value is None else value for value in (metrics.auc, metrics.ks, metrics.log_loss)]
-    engine.channel.send(Report(*numbers))
-    return metrics
 
 
 def open_logits(engine: Engine, model: ModelHalf, values: np.ndarray, what: str, to: str) -> np.ndarray | None:
@@ -97,8 +61,3 @@ def open_partial_logits(
 def rounded(logits: np.ndarray, decimals: int) -> np.ndarray:
     """Scores, to so many decimals."""
     return np.round(sigmoid(logits), decimals)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-z) without overflow."""
-    return np.asarray(0.5 * (1.0 + np.tanh(logits / 2.0)))

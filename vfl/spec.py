@@ -12,15 +12,17 @@ from party.scores import logit_bits
 from vfl import cost, inference_cost, schedule
 from vfl.checks import CHECK_BITS
 from vfl.inference import DETERMINED, LIKELIHOOD, REACH, errors_name, period_of
+from vfl.metrics_cost import declared
 from vfl.preparation_cost import predict_preparation
 from vfl.prepare import LEAST_FEATURES
 from vfl.recipes import Preparing
+from vfl.wanted import ENDS, METRICS, Wanted
 
 __all__ = [
+    "ENDS",
     "METRICS",
     "SCALE",
     "SCORES",
-    "TEST_LOGITS",
     "WEIGHING",
     "Plan",
     "TrainSpec",
@@ -34,8 +36,6 @@ _MOST_INFERRED = 400  # more would use up the hiding of a run (docs/protocols/04
 _LIKELY_PERIOD = period_of(1, 1)  # both parts of the logits under 8
 SCALE = "train: fixed-point scale"
 WEIGHING = "train: size of the weights of rows"
-METRICS = "train: metrics of the test rows"
-TEST_LOGITS = "train: logits of test rows to 1/512, for the metrics"
 
 
 def scores_name(decimals: int) -> str:
@@ -47,6 +47,7 @@ SCORES = scores_name(3)
 
 _SETUP_SECONDS = 0.2
 _INFERENCE_ROUNDS = 91
+_METRICS_ROUNDS = 85
 
 
 def weights_name(owner: str) -> str:
@@ -78,6 +79,7 @@ class TrainSpec:
     validation_fraction: float = 0.1  # of the training rows, held out where early_stopping is set
     preparing: Preparing = field(default_factory=Preparing)
     inference: bool = False  # standard errors of each party's own weights
+    metrics: Wanted = field(default_factory=Wanted)
 
     @property
     def label_holder(self) -> str:
@@ -122,6 +124,7 @@ class TrainSpec:
             raise UsageError(f"train.{place}: {reason}", hint=hint)
         if self.inference and sum(map(len, self.features.values())) > _MOST_INFERRED:
             raise UsageError(f"train.inference takes at most {_MOST_INFERRED} features of both sides together")
+        self.metrics.check(self.parties)
         for party in self.parties:
             columns = self.features.get(party, ())
             if len(set(columns)) != len(columns):
@@ -158,17 +161,17 @@ def request(spec: TrainSpec, receiver: str | None = None, decimals: int = 3) -> 
     if spec.weights is not None:
         extra.append((spec.label_holder, spec.weights))
     uses |= {Use(party, spec.tables[party], column, "feature") for party, column in extra}
-    openings = {Opening(what, party) for party in spec.parties for what in (SCALE, CHECK_BITS, METRICS)}
+    openings = {Opening(what, party) for party in spec.parties for what in (SCALE, CHECK_BITS, ENDS)}
     if spec.weights is not None or spec.class_weight is not None:
         openings.add(Opening(WEIGHING, spec.feature_holder))
     openings |= {Opening(weights_name(party), party) for party in spec.parties}
-    openings.add(Opening(TEST_LOGITS, spec.label_holder))
     uses |= spec.preparing.uses(spec.tables, spec.label, spec.features)
     openings |= spec.preparing.openings(spec.parties, spec.label_holder, spec.features)
     if spec.inference:
         openings |= {Opening(what, party) for party in spec.parties for what in (REACH, DETERMINED)}
         openings |= {Opening(errors_name(party), party) for party in spec.parties}
         openings.add(Opening(LIKELIHOOD, spec.label_holder))
+    openings |= {Opening(name, party) for name in spec.metrics.names for party in spec.metrics.receivers(spec.parties)}
     if receiver is not None:
         if receiver not in spec.parties:
             raise UsageError(f"score.receiver {receiver} does not take part")
@@ -195,14 +198,15 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
     expected = min(most, 36 if training >= schedule.SMALL else 90)
     each, whole, likely = (cost.of_passes(shape, passes) for passes in (1, most, expected))
     before = predict_preparation(spec.preparing, spec.parties, label, spec.features, training)
+    measured = _metrics_bytes(spec, rows, training)
     lines = [
         f"train: {training} of {rows} rows, {sum(columns)} weights, passes of {each.bytes / 1e6:.1f} MB:"
         f" at most {most} ({whole.bytes / 1e6:.0f} MB), usually about {expected}",
         "both learn: the fixed-point scale (one small integer), the number of passes, on checking passes whether"
         f" margins left the window of {shape.period}, whether the loss rose and whether steps are still large",
         "each learns its own weights on the standardised scale; the intercept goes to " + label,
-        f"{label} learns one linear combination of {other}'s features for each test row (its logit, to 1/512) and tells"
-        f" {other} AUC, KS and log-loss",
+        *spec.metrics.lines(spec.parties),
+        f"metrics: {measured / 1e6:.0f} MB",
         *spec.preparing.says(label, spec.features, training),
         *(
             [f"prepare: {before.bytes / 1e6:.1f} MB and {before.rounds} rounds before the first pass"]
@@ -227,6 +231,7 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
             f" combination of {giver}'s features a row"
         )
     setup = cost.Cost(cost.setup_bytes(shape) + before.bytes, 4 + before.rounds, _SETUP_SECONDS)
+    setup += cost.Cost(measured, _METRICS_ROUNDS, 5e-8 * measured)
     return Plan(tuple(lines), most, whole + setup + once, likely + setup + once)
 
 
@@ -249,6 +254,13 @@ def _inference_lines(spec: TrainSpec, once: cost.Cost) -> list[str]:
         "each learns the standard errors of its own weights, nothing of the joint information matrix;"
         f" {spec.label_holder} learns the log-likelihood of the training rows, for the likelihood-ratio test",
     ]
+
+
+def _metrics_bytes(spec: TrainSpec, rows: int, training: int) -> int:
+    receivers = spec.metrics.receivers(spec.parties)
+    first, second = (party in receivers for party in spec.parties)
+    label = spec.parties.index(spec.label_holder)
+    return declared(spec.metrics, (rows, rows - training), label, (first, second)).bytes
 
 
 def first_period(winsorise: float | None) -> int:

@@ -19,6 +19,7 @@ from party.message import Int, Message
 from vfl import passes, prepare, schedule
 from vfl.inference import Inference, Sample, infer
 from vfl.metrics import Metrics
+from vfl.metrics_shared import measure
 from vfl.model import ModelHalf
 from vfl.passes import Progress
 from vfl.preparation import made_ready
@@ -26,7 +27,6 @@ from vfl.prepare import Known
 from vfl.rows import MOST_WEIGHT, check_weights
 from vfl.rows import known as know
 from vfl.schedule import WEIGHT_BITS, Scales
-from vfl.score import share_metrics
 from vfl.secure import Arithmetic, Secure
 from vfl.sides import Settings, first_state, ours, shuffled
 from vfl.spec import SCALE, WEIGHING, TrainSpec, weights_name
@@ -116,14 +116,14 @@ def train(
     model = ModelHalf(
         ready.names, ready.means, ready.sds, tuple(map(float, weights)), intercept, spec.winsorise, ready.recipe
     )
-    metrics = share_metrics(
-        engine, model, ready.values[test], None if label is None else label[test], int(training.sum())
-    )
+    # 10. Metrics of the test rows, on shares; held-out rows are neither training nor test rows.
+    seen, named = ~held, sum(map(len, spec.features.values()))
+    logits = model.partial_logits(ready.values) + (0.0 if known.offset is None else known.offset)
+    metrics = measure(engine, spec.metrics, logits[seen], None if label is None else label[seen], test[seen], named)
     inference = None
     if spec.inference:
         rows, weighed = ready.values[training], known.part(training, 0).weights
-        logits = model.partial_logits(rows) + (0.0 if known.offset is None else known.offset[training])
-        sample = Sample(rows, logits, None if label is None else label[training], weighed, half.most)
+        sample = Sample(rows, logits[training], None if label is None else label[training], weighed, half.most)
         inference = infer(arithmetic, sample, model, spec.l2, table[2])
     told = ready.left_out, ready.notes, inference
     return Fitted(model, metrics, test, ready.values, half.passes, half.stopped, half.period, *told)

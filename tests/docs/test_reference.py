@@ -55,13 +55,13 @@ def test_every_key_of_a_job_is_on_its_page_and_no_other() -> None:
 
 def job_keys() -> set[str]:
     """The words that `spec` allows, read off its calls of refuse_unknown."""
-    tree = ast.parse((ROOT / "pipelines/spec.py").read_text())
+    trees = [ast.parse((ROOT / "pipelines" / name).read_text()) for name in ("spec.py", "measured.py")]
     found = set(spec._RESERVED)
-    train = next(node for node in ast.walk(tree) if getattr(node, "name", "") == "_train")
+    train = next(node for node in ast.walk(trees[0]) if getattr(node, "name", "") == "_train")
     for node in ast.walk(train):  # its long list stands beside the call
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("known", "options"):
             found |= {item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)}
-    for node in ast.walk(tree):
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "refuse_unknown":
             found |= {item.value for item in ast.walk(node.args[0]) if isinstance(item, ast.Constant)}
     return found

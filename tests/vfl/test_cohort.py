@@ -71,7 +71,7 @@ def test_rows_are_prepared_in_parts_as_they_would_be_at_once(monkeypatch: pytest
 def test_a_recipe_that_is_not_known_is_refused_and_not_left_out() -> None:
     from dataclasses import replace
 
-    with pytest.raises(DataError, match="recipe"):
+    with pytest.raises(DataError, match="fitted preparation"):
         cohort.partial_logits(replace(HALVES[0], recipe={"kind": "other"}), valid(np.zeros((3, 3))))
 
 
@@ -142,10 +142,9 @@ def test_a_policy_allows_its_decimals_and_coarser_ones(decimals: int) -> None:
 def test_the_openings_that_show_rows_are_read_by_policy_and_no_others() -> None:
     from fnmatch import fnmatchcase
 
-    shown = [spec.SCORES, spec.TEST_LOGITS, *map(spec.scores_name, range(7))]
+    shown = [spec.SCORES, *map(spec.scores_name, range(7))]
     others = [spec.SCALE, spec.METRICS, cohort.CHOSEN, spec.weights_name("bank"), "alignment.rows", "query.q.n.count"]
     closed = Scores(receive=False)
     assert all(lacking(closed, what) and fnmatchcase(what, LOGITS) for what in shown)
     assert not any(lacking(closed, what) or fnmatchcase(what, LOGITS) for what in others)
-    assert lacking(Scores(), spec.TEST_LOGITS) is None and lacking(Scores(decimals=2), spec.TEST_LOGITS)
     assert Opening(spec.SCORES, "bank").what == "score: logits to 1/512, the score to 3 decimals"

@@ -8,6 +8,7 @@ from party.errors import DataError, PolicyRefused, UsageError
 from party.request import Opening, Use
 from vfl import spec
 from vfl.schedule import Scales, momentum, slot_prime, wider
+from vfl.wanted import BRIER, CONFUSION, LIKELIHOOD, STABILITY, TABLE, Wanted
 
 SPEC = spec.TrainSpec(
     parties=("bank", "telco"),
@@ -30,7 +31,7 @@ def test_weights_are_opened_to_their_owner_only_and_scores_to_the_receiver_only(
         assert Opening(spec.weights_name(owner), owner) in asked
         assert Opening(spec.weights_name(owner), other) not in asked
     assert Opening(spec.SCORES, "telco") in asked and Opening(spec.SCORES, "bank") not in asked
-    assert Opening(spec.TEST_LOGITS, "bank") in asked and Opening(spec.TEST_LOGITS, "telco") not in asked
+    assert not any("logits of test rows" in opening.what for opening in asked)
     assert not any(opening.what == spec.SCORES for opening in spec.request(SPEC).openings)
 
 
@@ -82,3 +83,25 @@ def test_margins_beyond_the_widest_window_are_called_separable():
     assert wider(64) == 128
     with pytest.raises(DataError, match="separable"):
         wider(256)
+
+
+def test_metrics_go_to_whom_the_job_says_and_only_those_asked():
+    everyone = spec.request(SPEC).openings
+    assert {opening.to for opening in everyone if opening.what == spec.METRICS} == {"bank", "telco"}
+    assert not any(opening.what in (BRIER, CONFUSION, TABLE, STABILITY, LIKELIHOOD) for opening in everyone)
+    asked = replace(SPEC, metrics=Wanted(("telco",), True, 0.5, 10, True, True))
+    told = {(opening.what, opening.to) for opening in spec.request(asked).openings}
+    for name in (spec.METRICS, BRIER, CONFUSION, TABLE, STABILITY, LIKELIHOOD):
+        assert (name, "telco") in told and (name, "bank") not in told
+    lines = "\n".join(spec.plan(asked, 30_000).lines)
+    for word in ("Brier", "above 0.5", "10 groups", "ten cuts", "likelihood-ratio"):
+        assert word in lines
+    assert "telco learns of the test rows AUC" in lines
+
+
+@pytest.mark.parametrize(
+    "wrong", [Wanted(("shop",)), Wanted(("bank", "bank")), Wanted(threshold=1.0), Wanted(groups=7)]
+)
+def test_metrics_that_cannot_be_are_usage_errors(wrong):
+    with pytest.raises(UsageError):
+        replace(SPEC, metrics=wrong).check()

@@ -28,11 +28,6 @@ def _fit(stores, seed, cut=None, settings=None):
     return np.concatenate([half.weights for half in halves]), halves[0].passes, numbers
 
 
-@pytest.fixture(scope="module")
-def whole():
-    return _fit((MemoryCheckpoints(), MemoryCheckpoints()), 1)
-
-
 @pytest.mark.parametrize("cut", [(0, 61), (1, 62), (1, 90)])
 def test_a_cut_run_repeats_at_most_one_pass_and_ends_with_the_very_same_weights(tmp_path, cut):
     folders = [(tmp_path / name / "bank", tmp_path / name / "telco") for name in ("cut", "whole")]
@@ -51,9 +46,10 @@ def test_a_cut_run_repeats_at_most_one_pass_and_ends_with_the_very_same_weights(
     assert passes == all_passes
 
 
-def test_other_secrets_change_the_weights_by_rounding_only(whole):
-    weights, passes, _ = _fit((MemoryCheckpoints(), MemoryCheckpoints()), 3)
-    assert 0 < tables.distance(weights, whole[0]) < 2e-3 and abs(passes - whole[1]) <= 4
+def test_other_secrets_change_the_weights_by_rounding_only():
+    settings = Settings(passes=24)
+    found = [_fit((MemoryCheckpoints(), MemoryCheckpoints()), seed, settings=settings)[0] for seed in (1, 3)]
+    assert 0 < tables.distance(*found) < 2e-3
 
 
 def test_other_inputs_begin_anew_under_other_randomness():
@@ -77,7 +73,7 @@ def len_done(store):
     return max((int(entry["numbers"][0]) for entry in store.load()), default=0)
 
 
-def test_a_finished_training_opens_the_same_shares_again(whole):
+def test_a_finished_training_opens_the_same_shares_again():
     stores = (MemoryCheckpoints(), MemoryCheckpoints())
     first, passes, _ = _fit(stores, 4)
     again, passes_again, numbers = _fit(stores, 5)

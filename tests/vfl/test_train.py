@@ -79,7 +79,7 @@ def test_a_small_job_runs_end_to_end_and_follows_the_plain_twin():
     # everything that left is in the ledger, under the names of the request
     allowed = {(opening.what, opening.to) for opening in vfl.request(job, "telco").openings}
     wrote = {(fields["what"], fields["to"]) for ledger in pair.ledgers for _, fields in ledger.events}
-    assert wrote <= allowed and (spec.SCORES, "telco") in wrote and (spec.TEST_LOGITS, "bank") in wrote
+    assert wrote <= allowed and (spec.SCORES, "telco") in wrote and (spec.METRICS, "bank") in wrote
     assert (spec.weights_name("bank"), "telco") not in wrote
 
     # and scores to another receiver than the request's are refused before anything is sent
