@@ -1,17 +1,18 @@
 """Conversions of shared values, exact, by one correlated transfer an element.
 
-`lift`: mod t to mod 2^64. `truncate`: drop low bits. `to_arithmetic`: an XOR-shared bit to a share mod 2^64.
-`select`: an XOR-shared bit times a shared value. All are called by both sides at the same time with their own half.
-`cut_offered` and `cut_chosen` are a truncation's local parts, for protocols that make its transfer beside their own.
+`lift`: mod t to mod 2^64. `widen`: mod 2^b to more words. `truncate`: drop low bits. `to_arithmetic`: an XOR-shared bit
+to a share mod 2^64. `select`: an XOR-shared bit times a shared value. All are called by both sides at the same time
+with their own half. `cut_offered` and `cut_chosen` are a truncation's local parts, for protocols that make its transfer
+beside their own.
 
-Both lift and truncate need the *wrap bit* of two shares: whether a + b, as integers, reaches the modulus M. If the
+Lift, widen and truncate need the *wrap bit* of two shares: whether a + b, as integers, reaches the modulus M. If the
 value a + b mod M is known to lie in [0, M/2), the wrap bit is the OR of [a >= M/2] and [b >= M/2]: without a wrap,
 a and b are at most a + b < M/2, so both bits are 0; with one, a + b >= M, so at least one of a, b is M/2 or more.
 And OR(h, g) = h + (1 - h) g, where one side knows h and the other g: one correlated transfer with
 delta = (1 - h) * correction.
 
-Reveals: nothing but sizes; every message is one of `mpc.ot`. Source: docs/protocols/05-oblivious-transfer.md, steps 5
-to 8; Rathee et al., "CrypTFlow2", CCS 2020, section 4 (truncation).
+Reveals: nothing but sizes; every message is one of `mpc.ot`. Source: docs/protocols/05-oblivious-transfer.md, steps 8
+to 12; Rathee et al., "CrypTFlow2", CCS 2020, section 4 (truncation).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mpc import long
 from mpc.engine import Engine
 from party.errors import InternalError
 
-__all__ = ["cut_chosen", "cut_offered", "lift", "select", "to_arithmetic", "truncate"]
+__all__ = ["cut_chosen", "cut_offered", "lift", "select", "to_arithmetic", "truncate", "widen"]
 
 Words = npt.NDArray[np.uint64]
 Bits = npt.NDArray[Any]  # uint8 or bool
@@ -56,6 +58,33 @@ def lift(engine: Engine, share: Words, t: int) -> Words:
         wraps = _wraps_sent(engine, moved >= np.uint64(-(-t // 2)), modulus)
         return moved - np.uint64(c) - wraps
     return share - _wraps_received(engine, share >= np.uint64(-(-t // 2)))
+
+
+def widen(engine: Engine, share: Words, bits: npt.NDArray[np.int64]) -> Words:
+    """Shares mod 2^b of values with |value| < 2^(b-2), b a row, become shares mod 2^(64 k), exactly.
+
+    share: uint64 (n, k), numbers as in `mpc.long`, each under its 2^b; bits: (n,), public, 2 to 64 k - 1. Returns
+    uint64 (n, k). Peer learns nothing. Rounds as `lift`. Bytes: 4 a value from index 1, 8 k a value from index 0.
+
+    Proof. As `lift` with t = 2^b: with c = 2^(b-2) on one share the wrap bit is the OR of the bits b - 1, and the
+    value is (a' - c) + b_share - 2^b wrap over the integers, so mod 2^(64 k).
+    """
+    _check(share)
+    k = share.shape[1]
+    if bits.size and not 2 <= int(bits.min()) <= int(bits.max()) < 64 * k:
+        raise InternalError("shares that are widened have fewer bits than they shall have")
+    modulus, top = long.powers(bits, k), long.powers(bits - 1, k)
+    below = long.subtract(modulus, long.powers(np.zeros_like(bits), k), k)
+    if bool((share & ~below).any()):
+        raise InternalError("a share to widen is not reduced")
+    if engine.index == _SENDER:
+        c = long.powers(bits - 2, k)
+        moved = long.add(share, c, k) & below
+        ours = modulus * (moved & top).any(axis=1, keepdims=True)
+        wraps = long.add(ours, engine.ot.cot_send(modulus - ours, k), k)
+        return long.subtract(long.subtract(moved, c, k), wraps, k)
+    high: npt.NDArray[np.bool_] = np.not_equal(share & top, 0).any(axis=1)
+    return long.subtract(share, engine.ot.cot_receive(high, k, k), k)
 
 
 def truncate(engine: Engine, share: Words, shift: int) -> Words:
@@ -111,10 +140,11 @@ def to_arithmetic(engine: Engine, bits: Bits) -> Words:
     return engine.ot.cot_receive(bits.reshape(-1).astype(np.uint8)).reshape(bits.shape)
 
 
-def select(engine: Engine, bits: Bits, values: Words) -> Words:
+def select(engine: Engine, bits: Bits, values: Words, length: int = 1) -> Words:
     """Shares of bit * value from XOR shares of the bits and shares mod 2^64 of the values.
 
     bits: uint8 or bool (n,); values: uint64 (n,) or (n, k), one bit a row. Returns uint64 of the shape of values.
+    length: so many columns are one number mod 2^(64 length), as in `mpc.long`.
     b v = sum over both sides i of b_i v_i + b_j (1 - 2 b_i) v_i: one correlated transfer each way. Peer learns nothing.
     Rounds: 2. Bytes sent by each side: 4 n + 8 n k.
     """
@@ -123,8 +153,9 @@ def select(engine: Engine, bits: Bits, values: Words) -> Words:
         raise InternalError("select takes one bit a row")
     ours = bits.astype(np.uint64).reshape((-1,) + (1,) * (values.ndim - 1))
     kept = ours * values
-    sent, received = engine.ot.cot_both(values - np.uint64(2) * kept, bits.astype(np.uint8))
-    return kept + sent + received
+    deltas = long.subtract(long.subtract(values, kept, length), kept, length)  # (1 - 2 b_i) v_i
+    sent, received = engine.ot.cot_both(deltas, bits.astype(np.uint8), length)
+    return long.add(long.add(kept, sent, length), received, length)
 
 
 def _wraps_sent(engine: Engine, high: Bits, correction: np.uint64) -> Words:

@@ -141,6 +141,14 @@ class Meter:
         self.tell(0, _words(n, 8))
         self.transfers += n
 
+    def widen(self, n: int, words: int) -> None:
+        """`mpc.convert.widen` of n values to so many words."""
+        if n == 0:
+            return
+        self.tell(1, _correction(n, 1))
+        self.tell(0, _words(n * words, 8))
+        self.transfers += n
+
     def truncate_and_test(self, n: int, bits: int, groups: Sequence[int]) -> None:
         """`mpc.garbled.truncate_and_test` of n elements and values of so many bits, in groups of so many."""
         values = sum(groups)

@@ -17,13 +17,14 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
+from mpc import long
 from mpc.compare import logic_and, logic_every, logic_not, negative
 from mpc.convert import select
 from mpc.engine import Engine
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["Stream", "open_bits", "open_to", "shown_groups", "shown_lines", "shown_table", "suppress"]
+__all__ = ["Stream", "open_bits", "open_long", "open_to", "shown_groups", "shown_lines", "shown_table", "suppress"]
 
 Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
@@ -50,6 +51,14 @@ def open_to(engine: Engine, share: Words, what: str, to: Sequence[str]) -> Words
         raise InternalError("shares are uint64")
     theirs = _exchange(engine, share.reshape(-1), to, (what, share.size))
     return None if theirs is None else (share.reshape(-1) + theirs).reshape(share.shape)
+
+
+def open_long(engine: Engine, share: Words, what: str, to: Sequence[str]) -> Words | None:
+    """Open n values mod 2^(64 k), uint64 (n, k) as in `mpc.long`, like `open_to`. Bytes: 8 k a value."""
+    if share.dtype != np.uint64 or share.ndim != 2:
+        raise InternalError("shares are uint64, a number a row")
+    theirs = _exchange(engine, np.ascontiguousarray(share).reshape(-1), to, (what, len(share)))
+    return None if theirs is None else long.add(share, theirs.reshape(share.shape), share.shape[1])
 
 
 def open_bits(engine: Engine, bits: Bits, what: str, to: Sequence[str]) -> Bits | None:
@@ -186,13 +195,14 @@ def shown_table(engine: Engine, counts: Words, min_rows: int, bits: int, closed:
     return logic_and(engine, present, np.repeat(safe, cells))
 
 
-def suppress(engine: Engine, shown: Bits, cells: Words) -> Words:
+def suppress(engine: Engine, shown: Bits, cells: Words, length: int = 1) -> Words:
     """Shares of the cells with those of hidden groups replaced by 0: they open as zeros, an empty one and a small one
     alike, and the bytes are the same whatever the counts.
 
-    shown: XOR shares (g,); cells: uint64 (g,) or (g, k). Rounds: 2. Bytes: as `mpc.convert.select`.
+    shown: XOR shares (g,); cells: uint64 (g,) or (g, k), `length` columns a number. Rounds: 2. Bytes: as
+    `mpc.convert.select`.
     """
-    return select(engine, shown, cells)
+    return select(engine, shown, cells, length)
 
 
 def _without(bits: Bits, closed: Closed) -> Bits:

@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from kernels.blockhash import hash_blocks, transpose_bits
 from kernels.prg import Prg
+from mpc import long
 from mpc.base_ot import LEAVES, PLACES, Seeds, exchange
 from mpc.ole import Direction, keys_of, times
 from party.channel import Channel
@@ -172,29 +173,29 @@ class Ot:
 
     # --- correlated transfer ------------------------------------------------------------------------------------
 
-    def cot_send(self, deltas: Words) -> Words:
+    def cot_send(self, deltas: Words, length: int = 1) -> Words:
         """Our share of bit * delta, the bit at the peer (`cot_receive`), mod 2^64.
 
         deltas: uint64 (n,) or (n, k). Returns uint64 of the same shape; the sum with the peer's share is bit * delta.
+        length: so many columns are one number mod 2^(64 length), as in `mpc.long`; the same at both sides.
         Peer learns nothing of the deltas, we nothing of the bits; sizes are known to both.
         Rounds: 1 in all. Bytes: 4 n to us, 8 n k from us, 24 a frame.
         """
         flat = _as_columns(deltas)
-        reply, share = correlated(*self.offer(*flat.shape), flat)
+        reply, share = correlated(*self.offer(*flat.shape), flat, length)
         self.send_words(reply)
         return _like(share, deltas)
 
-    def cot_receive(self, bits: np.ndarray, words: int | None = None) -> Words:
+    def cot_receive(self, bits: np.ndarray, words: int | None = None, length: int = 1) -> Words:
         """Our share of bit * delta, the deltas at the peer (`cot_send`).
 
         bits: uint8 or bool (n,). Returns uint64 (n,), or (n, words) if words is given. Costs: see `cot_send`.
         """
         bits = _as_bits(bits)
-        keys = self.choose(bits, words or 1)
-        self._add_words(keys, bits)
+        keys = self._added(self.choose(bits, words or 1), bits, length)
         return keys[:, 0] if words is None else keys
 
-    def cot_both(self, deltas: Words, bits: np.ndarray) -> tuple[Words, Words]:
+    def cot_both(self, deltas: Words, bits: np.ndarray, length: int = 1) -> tuple[Words, Words]:
         """`cot_send` and `cot_receive` at the same time, both sides calling this.
 
         deltas: uint64 (n,) or (n, k), as many columns at both sides; bits: (m,); the peer's n is our m.
@@ -204,9 +205,9 @@ class Ot:
         flat = _as_columns(deltas)
         bits = _as_bits(bits)
         keys = self.choose(bits, flat.shape[1])
-        reply, share = correlated(*self.offer(*flat.shape), flat)
+        reply, share = correlated(*self.offer(*flat.shape), flat, length)
         self.send_words(reply)
-        self._add_words(keys, bits)
+        keys = self._added(keys, bits, length)
         return _like(share, deltas), keys[:, 0] if deltas.ndim == 1 else keys
 
     # --- chosen strings -----------------------------------------------------------------------------------------
@@ -254,11 +255,11 @@ class Ot:
             raise InternalError("oblivious transfer is not prepared")
         return self._chooser, self._offerer
 
-    def _add_words(self, keys: Words, bits: np.ndarray) -> None:
-        """keys += bits * the peer's reply, in place."""
+    def _added(self, keys: Words, bits: np.ndarray, length: int) -> Words:
+        """keys + bits * the peer's reply."""
         reply = self.receive_words(keys.size).reshape(keys.shape)
         reply *= bits[:, None].astype(np.uint64)
-        keys += reply
+        return long.add(keys, reply, length)
 
 
 def _under(seeds: np.ndarray, label: bytes) -> np.ndarray:
@@ -272,9 +273,12 @@ def _under(seeds: np.ndarray, label: bytes) -> np.ndarray:
     return np.frombuffer(bytes(found), dtype=np.uint8).reshape(seeds.shape)
 
 
-def correlated(zero: Words, one: Words, deltas: Words) -> tuple[Words, Words]:
-    """The offerer's end of a correlated transfer mod 2^64, from both keys of each row: (the reply, our share)."""
-    return zero - one + deltas, np.zeros_like(zero) - zero
+def correlated(zero: Words, one: Words, deltas: Words, length: int = 1) -> tuple[Words, Words]:
+    """The offerer's end of a correlated transfer, from both keys of each row: (the reply, our share).
+
+    Mod 2^64, or 2^(64 length) where so many columns are one number.
+    """
+    return long.add(long.subtract(zero, one, length), deltas, length), long.negative(zero, length)
 
 
 def _chunks(n: int) -> Iterator[slice]:

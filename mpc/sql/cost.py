@@ -22,6 +22,7 @@ from mpc.linear_cost import key_bytes, predict_inner, predict_upload
 from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
 from mpc.sql.held import Held, Step
+from mpc.sql.joining import longest
 from mpc.sql.joint import meaning_of
 from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of, more_than_one, searched, still_due
 from mpc.sql.together import lines_of
@@ -78,7 +79,7 @@ class Counting:
         for one in plan.distincts:
             name = f"distinct values, {one.values or ASSUMED_GROUPS} possible"
             yield from self._step(name, plan.parties[one.owner], partial(self._distinct, one))
-        yield from self._step("sums over 64 bits joined", "both", self._carried)
+        yield from self._step("sums over 64 bits joined", "both", self._joined)
         yield from self._step("smallest group, conditions on groups", "both", self._protected)
         longest = max((pick.bits for pick in plan.picks), default=0)
         yield from self._step(f"searches, {longest} steps", "both", self._searches)
@@ -255,12 +256,11 @@ class Counting:
         first, second = (party in to for party in self.plan.parties)
         self.meter.open(-(-self.cells // 64), (first, second))
 
-    def _carried(self) -> None:
+    def _joined(self) -> None:
+        """`mpc.sql.joining.joined`."""
         quantities = self.plan.quantities
-        for place in range(max((len(quantity.limbs) for quantity in quantities), default=1) - 1):
-            widths = [quantity.width for quantity in quantities if len(quantity.limbs) > place + 1]
-            for width in sorted(set(widths)):
-                self.meter.to_arithmetic(widths.count(width) * self.cells)
+        limbs = sum(len(quantity.limbs) for quantity in quantities if quantity.words > 1)
+        self.meter.widen(limbs * self.cells, longest(quantities))
 
     @property
     def _blind(self) -> list[int]:
@@ -286,15 +286,16 @@ class Counting:
                     meter.logic_and(self.cells)
             if plan.limit is not None:
                 self._limit(plan.limit)
-            meter.select(self.cells, sum(self._limbs()))
+            words = self._words()
+            meter.select(self.cells, max(words) * len(words))
         done = set(plan.opened[0].gates) if plan.grouped else set()
         gated = [tuple(sorted(set(one.gates) - done)) for one in plan.opened]
         gates = {gate for some in gated for gate in some}
         if plan.min_rows > 1 and gates:
             meter.at_least(len(gates) * self.cells, max(self.width, plan.min_rows.bit_length()) + 1)
             meter.logic_every([len(some) for some in set(gated)], self.cells)
-            limbs = [count for count, some in zip(self._limbs(), gated, strict=True) if some]
-            meter.select(sum(limbs) * self.cells)
+            words = [count for count, some in zip(self._words(), gated, strict=True) if some]
+            meter.select(len(words) * self.cells, max(words))
 
     def _shown(self) -> None:
         """`mpc.sql.together.shown_cells`."""
@@ -308,9 +309,9 @@ class Counting:
             owner = plan.keys[-1].owner
             meter.shown_lines(self.sizes[1 - owner], self.sizes[owner], self.width)
 
-    def _limbs(self) -> list[int]:
+    def _words(self) -> list[int]:
         """How many words each opening has in a cell."""
-        return [len(self.plan.quantities[one.quantity].limbs) for one in self.plan.opened]
+        return [self.plan.quantities[one.quantity].words for one in self.plan.opened]
 
     def _gates(self, lists: list[tuple[int, ...]]) -> None:
         """`mpc.sql.having.known_bits`."""
@@ -357,8 +358,8 @@ class Counting:
 
     def _openings(self) -> None:
         plan = self.plan
-        for limbs in self._limbs():
-            self.meter.open(limbs * self.cells, (plan.parties[0] in plan.to, plan.parties[1] in plan.to))
+        for words in self._words():
+            self.meter.open(words * self.cells, (plan.parties[0] in plan.to, plan.parties[1] in plan.to))
         if self._blind and self._decided:
             self._open_bits([plan.parties[owner] for owner in self._blind])
         for owner in (0, 1):

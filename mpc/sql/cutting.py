@@ -3,7 +3,7 @@
 A product x y is sum over i, j of 2**(i w + j v) x_i y_j. The larger factor is cut into digits of `width` w. The smaller
 one stays whole if it can; otherwise it is cut, too, into as few digits as possible (they are what is uploaded) of v
 bits, a multiple of w: so all products fall on places l w, and the sums at one place are one limb. Limbs are joined on
-shares (`execute`), which takes them below 2**62 in magnitude.
+shares (`joining`), which takes them below 2**62 in magnitude.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 __all__ = ["Cut", "cut_of"]
 
-_SPAN = 61  # a limb's sum stays below 2**_SPAN, and with what the limb before it carries below 2**62
+_SPAN = 62  # a limb's sum stays below 2**_SPAN
 _WIDEST, _NARROWEST = 40, 4
 _LIMBS = 24
 _COARSE = 8  # most digits of a smaller factor

@@ -3,7 +3,7 @@
 Steps, the same on both sides (docs/protocols/08-statistics-and-sql.md):
 1. each owner computes its features and group places in the clear; sizes of groups without a declared domain are told;
 2. products of features of both owners come from the lattice engine as shares mod 2^64, the rest is local;
-3. sums of digits are joined to sums on shares;
+3. sums over 64 bits are joined from their limbs, on shares (`joining`);
 4. cells of too few rows, and those that HAVING hides, become 0 on shares;
 5. what the plan names is opened to its receivers; 6. labels of shown groups go to the receivers that lack them.
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from mpc import long
 from mpc.compare import at_least, logic_and, logic_every
-from mpc.convert import select, truncate
+from mpc.convert import select
 from mpc.engine import Engine
-from mpc.opening import open_bits, open_to, suppress
+from mpc.opening import open_bits, open_long, suppress
 from mpc.sql.answer import Labels, answer
 from mpc.sql.distinct import distinct_counts
 from mpc.sql.having import check_tests, having_bits, known_bits
+from mpc.sql.joining import joined
 from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount, exchange_labels
 from mpc.sql.limit import check_cells, key_values, limit_bits
@@ -67,12 +69,12 @@ class _Run:
         self.joint = Joint(engine, plan, columns, self.groups, self.sizes, alignment)
 
     def result(self) -> Result | None:
-        quantities = [np.stack(limbs) for limbs in self.joint.limbs()]
+        limbs = self.joint.limbs()
         for one, counted in zip(self.plan.distincts, distinct_counts(self.joint), strict=True):
-            quantities[one.quantity][0] += counted
-        quantities = self._carried(quantities)
+            limbs[one.quantity][0] += counted
+        quantities = joined(self.engine, self.plan.quantities, limbs)
         masked, bits = self._protected(quantities)
-        found = pick_values(self.joint, [limbs[0] for limbs in quantities], bits)
+        found = pick_values(self.joint, [words[:, 0] for words in quantities], bits)
         opened = self._open(masked)
         if opened is not None:
             opened += found
@@ -102,66 +104,46 @@ class _Run:
         check_held(self.plan.calls, sizes, self.rows)
         return sizes
 
-    # --- 3. digits joined ---------------------------------------------------------------------------------------
-
-    def _carried(self, quantities: list[Words]) -> list[Words]:
-        """Move what a digit's sum has above its width into the next digit, on shares: step 3.
-
-        What is opened later, sum 2**(l width) limb_l, does not change; limb l < last ends within 2**width of 0, so the
-        limbs say no more than the sum does, but for one fresh coin each.
-        """
-        place = 0
-        while True:
-            todo = [n for n, q in enumerate(self.plan.quantities) if len(q.limbs) > place + 1]
-            if not todo:
-                return quantities
-            for width in sorted({self.plan.quantities[n].width for n in todo}):
-                batch = [n for n in todo if self.plan.quantities[n].width == width]
-                carry = truncate(self.engine, np.stack([quantities[n][place] for n in batch]), width)
-                for row, n in enumerate(batch):
-                    quantities[n][place] -= carry[row] << np.uint64(width)
-                    quantities[n][place + 1] += carry[row]
-            place += 1
-
     # --- 4. the smallest group ----------------------------------------------------------------------------------
 
     def _protected(self, quantities: list[Words]) -> tuple[list[Words], Bits | None]:
-        """Shares of what may be opened, (limbs, cells) an opening, and XOR shares of the shown groups: step 4."""
+        """Shares of what may be opened, (cells, words) an opening, and XOR shares of the shown groups: step 4."""
         plan = self.plan
         masked = [quantities[opening.quantity].copy() for opening in plan.opened]
         width = max(plan.rows, 1).bit_length()
-        bits = self._shown(quantities, masked[0][0], width) if plan.grouped else None
+        bits = self._shown(quantities, masked[0][:, 0], width) if plan.grouped else None
         if bits is not None:
-            masked = self._split(suppress(self.engine, bits, np.concatenate(masked).T.copy()).T)
+            length = max(share.shape[1] for share in masked)
+            whole = np.concatenate([long.words_of(share, length) for share in masked], axis=1)
+            kept = suppress(self.engine, bits, whole, length).reshape(len(whole), -1, length)
+            masked = [kept[:, place, : share.shape[1]] for place, share in enumerate(masked)]
         done = set(plan.opened[0].gates) if plan.grouped else set()
         gated = {n: sorted(set(opening.gates) - done) for n, opening in enumerate(plan.opened)}
         gates = sorted({gate for some in gated.values() for gate in some})
         if plan.min_rows > 1 and gates:
-            counts = np.stack([quantities[gate][0] for gate in gates])
+            counts = np.stack([quantities[gate][:, 0] for gate in gates])
             enough = at_least(self.engine, counts, plan.min_rows, max(width, plan.min_rows.bit_length()) + 1)
             bit_of = dict(zip(gates, enough, strict=True))
             lists = list(dict.fromkeys(tuple(some) for some in gated.values() if some))
             every = logic_every(self.engine, [[bit_of[gate] for gate in some] for some in lists])
             shown = dict(zip(lists, every, strict=True))
             places = [place for place, some in gated.items() if some]
-            rows = [np.broadcast_to(shown[tuple(gated[place])], masked[place].shape) for place in places]
+            length = max(masked[place].shape[1] for place in places)
             kept = select(
                 self.engine,
-                np.concatenate([row.reshape(-1) for row in rows]),
-                np.concatenate([masked[place].reshape(-1) for place in places]),
-            )
-            start = 0
-            for place in places:
-                size = masked[place].size
-                masked[place] = kept[start : start + size].reshape(masked[place].shape)
-                start += size
+                np.concatenate([shown[tuple(gated[place])] for place in places]),
+                np.concatenate([long.words_of(masked[place], length) for place in places]),
+                length,
+            ).reshape(len(places), -1, length)
+            for share, place in zip(kept, places, strict=True):
+                masked[place] = share[:, : masked[place].shape[1]]
         return masked, bits
 
     def _shown(self, quantities: list[Words], rows: Words, width: int) -> Bits | None:
         """XOR shares of the groups that are shown, from shares of their rows; None where every group of a row is."""
         plan = self.plan
         bits: Bits | None = None
-        first = [limbs[0] for limbs in quantities]
+        first = [words[:, 0] for words in quantities]
         if plan.min_rows > 1 or plan.limit is not None or self._blind_owners():
             bits = shown_cells(self.engine, plan, self.sizes, rows, width)
         if plan.having is not None:
@@ -184,28 +166,15 @@ class _Run:
             cells = self.sizes[0] * self.sizes[1]
             self.engine.guard.disclose(f"query.{self.plan.name}.{what}", self.engine.channel.peer, cells)
 
-    def _split(self, limbs: Words) -> list[Words]:
-        found, start = [], 0
-        for opening in self.plan.opened:
-            size = len(self.plan.quantities[opening.quantity].limbs)
-            found.append(limbs[start : start + size].copy())
-            start += size
-        return found
-
     # --- 5. openings --------------------------------------------------------------------------------------------
 
     def _open(self, masked: list[Words]) -> list[list[int]] | None:
         """What the plan names, as integers (cells,) each, if we are a receiver: step 5."""
         found: list[list[int]] = []
         for opening, share in zip(self.plan.opened, masked, strict=True):
-            words = open_to(self.engine, np.ascontiguousarray(share), opening.what, self.plan.to)
-            if words is None:
-                continue
-            width = self.plan.quantities[opening.quantity].width
-            limbs = words.view(np.int64).tolist()
-            found.append(
-                [sum(limb << (width * place) for place, limb in enumerate(cell)) for cell in zip(*limbs, strict=True)]
-            )
+            words = open_long(self.engine, share, opening.what, self.plan.to)
+            if words is not None:
+                found.append(long.integers(words))
         return found or None
 
     # --- 6. labels ----------------------------------------------------------------------------------------------

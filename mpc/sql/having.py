@@ -151,7 +151,7 @@ class _Lowering:
             )
         total = self.builder.opened[sums[0]]
         quantity = self.builder.quantities[total.quantity]
-        if len(quantity.limbs) > 1:
+        if quantity.words > 1:
             raise overflow(f"a sum of {self.clause}", quantity.bound.bit_length() + 1, RANGE_HINT)
         top: Form = {total.quantity: Fraction(1, 10**quantity.scale)}
         return _Ratio(top, _ONE if function == "sum" else rows, frozenset({count.quantity, *total.gates}))

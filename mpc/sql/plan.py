@@ -344,7 +344,7 @@ def _explain(
                 lines.append(f"{ours} learns which groups are shown, not their values")
             if theirs in context.to:
                 lines.append(f"{theirs} learns the values of {', '.join(mine)} of shown groups")
-    digits = max((len(quantity.limbs) for quantity in builder.quantities), default=1) - 1
+    digits = any(quantity.words > 1 for quantity in builder.quantities)
     if builder.tests:
         count = len(builder.tests)
         lines.append(

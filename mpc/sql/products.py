@@ -213,7 +213,7 @@ class Builder:
                     first, second = pair[::-1] if swapped else pair
                     terms.append((factor, self._feature(0, a, *first), self._feature(1, b, *second)))
             limbs.append(tuple(terms))
-        return Quantity(tuple(limbs), cut.width, bound, scale)
+        return Quantity(tuple(limbs), cut.width, bound, scale, max(2, -(-(bound.bit_length() + 1) // 64)))
 
     def _feature(self, owner: int, side: Side, shift: int, width: int, last: Factor | None = None) -> int:
         factors = []

@@ -242,12 +242,15 @@ class Quantity:
     """One number per cell that is shared: sums over products of features, as limbs of `width` bits.
 
     limbs[l] is a tuple of (coefficient, feature of party 0, feature of party 1); value = sum 2**(l width) limb_l.
+    words: of 64 bits that its shares have; over 1: limbs, of which shares are modulo 2**modulus, are joined.
     """
 
     limbs: tuple[tuple[tuple[int, int, int], ...], ...]
     width: int
     bound: int
     scale: int
+    words: int = 1
+    modulus: int = 64
 
 
 @dataclass(frozen=True)
@@ -296,12 +299,15 @@ class Distinct:
 
 @dataclass(frozen=True)
 class Call:
-    """One lattice product: `owner` uploads these features (each times its groups), the other multiplies its own."""
+    """One lattice product: `owner` uploads these features (each times its groups), the other multiplies its own.
+
+    Shares are modulo 2**modulus: 64, or `mpc.lattice.LONG_BITS`."""
 
     owner: int
     uploaded: tuple[int, ...]
     rows: tuple[int, ...]
     bits: int
+    modulus: int = 64
 
 
 @dataclass(frozen=True)

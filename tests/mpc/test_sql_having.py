@@ -143,7 +143,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarray]]:
     """What is opened from here on."""
     seen: list[tuple[str, np.ndarray]] = []
     execution = importlib.import_module("mpc.sql.execute")
-    real = execution.open_to
+    real = execution.open_long
 
     def watched(engine: Any, share: np.ndarray, what: str, to: Any) -> Any:
         words = real(engine, share, what, to)
@@ -151,7 +151,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, np.ndarray]]:
             seen.append((what, words))
         return words
 
-    monkeypatch.setattr(execution, "open_to", watched)
+    monkeypatch.setattr(execution, "open_long", watched)
     return seen
 
 
