@@ -13,9 +13,9 @@ import numpy as np
 
 from kernels import native
 from kernels.ntt_native import Native, built
-from kernels.ntt_reference import LANES, MOST_BLOCKS, Basis, N, kept
+from kernels.ntt_reference import LANES, MOST_BLOCKS, Basis, N, high_product, kept
 
-__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Native", "basis", "kept", "self_test", "variants"]
+__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Native", "basis", "high_product", "kept", "self_test", "variants"]
 
 _TESTED = (0x3FFFFFFFFC001, 0xFFFFFDC001, 114689)  # of 50, 40 and 17 bits
 

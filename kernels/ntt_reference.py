@@ -22,7 +22,19 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["LANES", "MOST_BLOCKS", "Basis", "N", "Spans", "Tables", "kept", "signed_words", "tables", "word_quotients"]
+__all__ = [
+    "LANES",
+    "MOST_BLOCKS",
+    "Basis",
+    "N",
+    "Spans",
+    "Tables",
+    "high_product",
+    "kept",
+    "signed_words",
+    "tables",
+    "word_quotients",
+]
 
 N = 8192
 LANES = 8
@@ -225,10 +237,10 @@ class Basis:
             term = y[..., i, :]
             top, middle, rest = weight >> 128, weight >> 64 & (_WORD - 1), weight & (_WORD - 1)
             # without the third word every fraction would be up to 2^-76 too small, and answers off by one at times
-            for add in (term * np.uint64(middle), _high_product(term, rest)):
+            for add in (term * np.uint64(middle), high_product(term, rest)):
                 low += add
                 high += low < add
-            high += term * np.uint64(top) + _high_product(term, middle)
+            high += term * np.uint64(top) + high_product(term, middle)
         return high, low
 
     def pack(self, x: np.ndarray, bits: int) -> np.ndarray:
@@ -254,7 +266,7 @@ class Basis:
         return (out & np.uint64((1 << bits) - 1)).reshape(-1)
 
 
-def _high_product(x: np.ndarray, w: int) -> np.ndarray:
+def high_product(x: np.ndarray, w: int) -> np.ndarray:
     """The upper 64 bits of x w for words."""
     mask, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     w0, w1 = np.uint64(w & 0xFFFFFFFF), np.uint64(w >> 32)

@@ -51,6 +51,8 @@ _NOISE_SD = math.sqrt(21 / 2)
 _HALF = np.uint64(1 << 63)
 _BITS_16 = np.uint64(0xFFFF)
 
+Parts = tuple[np.ndarray, np.ndarray]  # binary fractions: the first 64 bits, the next 64
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -282,7 +284,7 @@ class Key:
         s = ternary(self._own.ternary, N)
         self._minus_s = self._ring.forward(self._ring.residues(-s))
         # coefficient 0 of c s is the sum of c_j s'_j with s'_0 = s_0, s'_j = -s_(N-j)
-        self._row = np.concatenate([s[:1], -s[:0:-1]])
+        self.row = np.concatenate([s[:1], -s[:0:-1]])
         self._small = basis(_FIFTY[:1])
         self._s_small = self._small.forward(self._small.residues(s))
 
@@ -314,8 +316,8 @@ class Key:
         """Decrypt coefficient 0: answer0 uint8 (1, 10), answer1 uint8 (N, 10); the owner's share."""
         top, rest = from_wire(answer0)
         high, low = from_wire(answer1)
-        lows = int((self._row * low.view(np.int64)).sum()) + int(rest[0])
-        highs = int((self._row.view(np.uint64) * high).sum()) + int(top[0]) + (lows >> 16)
+        lows = int((self.row * low.view(np.int64)).sum()) + int(rest[0])
+        highs = int((self.row.view(np.uint64) * high).sum()) + int(top[0]) + (lows >> 16)
         share = rounded(np.array([highs % WORD], np.uint64), np.array([(lows & 0xFFFF) << 48], np.uint64), t)
         return int(share[0])
 
@@ -357,15 +359,22 @@ class PublicKey:
         total0 (primes,): sums of all values of the first half; total1 (primes, N): the second half, transform order.
         Returns uint8 (1, 10), uint8 (N, 10) for the owner and our own share of the coefficient.
         """
+        r, share = masks(self.parameters, secrets.masks, 1, t)
+        first, second = self.masked_first(secrets, (total0, total1), r)
+        return to_wire(*first), to_wire(*second), int(share[0])
+
+    def masked_first(
+        self, secrets: Secrets, totals: tuple[np.ndarray, np.ndarray], r: np.ndarray
+    ) -> tuple[Parts, Parts]:
+        """An answer of which coefficient 0 is sent, under the mask r (primes, 1), as binary fractions of 128 bits."""
         u = self._ring.forward(self._ring.residues(ternary(secrets.ternary, N)))
         zero = self._ring.dot(self._first, u)
-        r, share = masks(self.parameters, secrets.masks, 1, t)
         values = [
             ((int(a) + int(b)) * scale + int(mask)) % p
-            for a, b, scale, mask, p in zip(total0, zero, self._scale, r[:, 0], self.parameters.primes, strict=True)
+            for a, b, scale, mask, p in zip(totals[0], zero, self._scale, r[:, 0], self.parameters.primes, strict=True)
         ]
-        answer0 = to_wire(*self._ring.fraction(np.array(values, dtype=np.uint64)[:, None]))
-        return answer0, self._second_half(secrets, u, total1), int(share[0])
+        first = self._ring.fraction(np.array(values, dtype=np.uint64)[:, None])
+        return first, self._second_half(secrets, u, totals[1])
 
     def answer_all(
         self, secrets: Secrets, totals: np.ndarray, n: int | np.ndarray, t: int
@@ -381,14 +390,15 @@ class PublicKey:
         first = np.ascontiguousarray(self._ring.inverse(first)[:, slice(n) if isinstance(n, int) else n])
         r, share = masks(self.parameters, secrets.masks, first.shape[1], t)
         self._ring.add(first, r)
-        return to_wire(*self._ring.fraction(first)), self._second_half(secrets, u, totals[1]), share
+        second = self._second_half(secrets, u, totals[1])
+        return to_wire(*self._ring.fraction(first)), to_wire(*second), share
 
-    def _second_half(self, secrets: Secrets, u: np.ndarray, total: np.ndarray) -> np.ndarray:
+    def _second_half(self, secrets: Secrets, u: np.ndarray, total: np.ndarray) -> Parts:
         second = total.copy()
         self._ring.multiply_add(second, self._second, u)
         second = self._ring.inverse(second)
         self._ring.add(second, self._ring.residues(noise(secrets.noise, N)))
-        return to_wire(*self._ring.fraction(second))
+        return self._ring.fraction(second)
 
 
 # --- what the noise tells ---------------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
 """Products of one side's columns with the other side's, landing as additive shares; both roles in this file.
 
-The owner encrypts under its own key and uploads; the multiplier multiplies, re-randomises, masks and answers. Three
-forms: inner products (one coefficient sent), matrix times vector (all rows sent), products in slots (modulo a small
-prime). Steps are numbered as in docs/protocols/04-lattice-linear.md. The file is over 400 lines because the three
-forms share messages, keys and pacing, and both roles of each are to be read side by side.
+The owner encrypts under its own key and uploads; the multiplier multiplies, re-randomises, masks and answers. Four
+forms: inner products (one coefficient sent), the same modulo 2^104, matrix times vector (all rows sent), products in
+slots (modulo a small prime). Steps are numbered as in docs/protocols/04-lattice-linear.md. The file is over 400 lines
+because the forms share messages, keys and pacing, and both roles of each are to be read side by side.
 
 What each message reveals, semi-honest peer: PublicKey and Ciphertexts, nothing under ring-LWE but their number;
-Firsts and Rows, values masked by one uniform draw modulo q over noise that hides the multiplier's numbers to at
-least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares are uniform by themselves.
+Firsts, LongFirsts and Rows, values masked by one uniform draw modulo q over noise that hides the multiplier's numbers
+to at least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares are uniform by themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from kernels.ntt import N, basis
 from mpc import lattice
 from mpc.encrypted import Received, blocks_of, inner_products, padded
 from mpc.lattice import NARROW, SETS, TRAIN, WIDE, WORD, Budget, Key, Parameters, Secrets
-from mpc.ring import LIMB_BITS
+from mpc.lattice_long import LONG, LONG_BYTES, answer_long, decrypt_long, encode_long, two_words
+from mpc.ring import LIMB_BITS, weighted
+from mpc.slots import slot_set, smallest_slot_prime
 from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Bytes, Cap, Int, Message
@@ -71,6 +73,14 @@ class Firsts(Message, kind=0x0303):
 
     first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), 1, lattice.ANSWER_BYTES)]
     second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, lattice.ANSWER_BYTES)]
+
+
+@dataclass(frozen=True, repr=False)
+class LongFirsts(Message, kind=0x0307):
+    """Step 4, multiplier to owner: answers of one coefficient each, modulo 2^104."""
+
+    first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), 1, LONG_BYTES)]
+    second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, LONG_BYTES)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -181,16 +191,18 @@ class Linear:
         limbs = limb_count(bits)
         count = up.columns * rows * limbs
         key = self._key(NARROW)
-        parts = np.zeros(count, dtype=np.uint64)
+        # 5. Decrypt: the rounded value modulo 2^64 is our share of one limb.
+        shares = [key.first(first, second, WORD) for first, second in self._firsts(Firsts, count)]
+        return weighted(np.array(shares, dtype=np.uint64).reshape(up.columns, rows, limbs))
+
+    def _firsts(self, kind: type[Firsts | LongFirsts], count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Answers of one coefficient as they come; PeerError where their number is another."""
         for start in range(0, count, ANSWERS):
             expected = min(ANSWERS, count - start)
-            answer = self.channel.recv(Firsts)
+            answer = self.channel.recv(kind)
             if not len(answer.first) == len(answer.second) == expected:
                 raise PeerError(f"{len(answer.first)} answers came where {expected} were due")
-            # 5. Decrypt: the rounded value modulo 2^64 is our share of one limb.
-            for i in range(expected):
-                parts[start + i] = key.first(answer.first[i], answer.second[i], WORD)
-        return _weighted(parts.reshape(up.columns, rows, limbs))
+            yield from zip(answer.first, answer.second, strict=True)
 
     def inner_multiplier(self, got: Received, rows: np.ndarray, bits: int) -> np.ndarray:
         """Our shares of theirs @ rows.T modulo 2^64, uint64 (k, r), for rows int64 (r, n), |rows| < 2^(bits - 1).
@@ -204,14 +216,62 @@ class Linear:
         limbs = limb_count(bits)
         count = got.columns * len(rows) * limbs
         self._answers.spend(NARROW, n, min(bits, LIMB_BITS), count)
-        public, out = self._theirs[NARROW.name], _Outbox(self.channel, count)
+        public, out = self._theirs[NARROW.name], _Outbox(self.channel, Firsts, count)
         shares = np.zeros(count, dtype=np.uint64)
         # 3. Multiply: coefficient 0 of column times x_0 - sum x_i X^(N-i) is the inner product.
         for place, (total0, total1) in enumerate(inner_products(got, rows, limbs)):
             # 4. Re-randomise, mask the one coefficient, switch to 80 bits, send.
             first, second, shares[place] = public.answer_first(self._secrets, total0, total1, WORD)
             out.put(first, second)
-        return _weighted(shares.reshape(got.columns, len(rows), limbs))
+        return weighted(shares.reshape(got.columns, len(rows), limbs))
+
+    # --- inner products modulo 2^104, of signed columns: for sums over 64 bits --------------------------------------
+
+    def upload_long(self, columns: np.ndarray) -> Uploaded:
+        """Encrypt columns, int64 (k, n), modulo 2^104 and send them; the peer learns k and n.
+
+        No round. 204,816 bytes for 8192 values of a column (25 a value), and 204,835 once for the key.
+        """
+        columns, rows = _matrix(columns, np.int64)
+        blocks = blocks_of(rows)
+        plain = (encode_long(padded(column, block)) for column in columns for block in range(blocks))
+        self._send(WIDE, plain, len(columns) * blocks)
+        return Uploaded(len(columns), rows)
+
+    def receive_long(self, k: int, n: int) -> Received:
+        """Take the owner's k columns of n values of `upload_long`; PeerError when they are not well formed."""
+        received = Received(k, n, WIDE)
+        for seed, body in self._receive(WIDE, k * received.blocks):
+            received.append(seed, body)
+        return received
+
+    def long_owner(self, up: Uploaded, rows: int) -> np.ndarray:
+        """Our shares of columns @ theirs.T modulo 2^104, in two words each: uint64 (k, rows, 2).
+
+        rows: how many columns the multiplier brings, of at most 22 bits. One round. Received: 122,895 bytes for each of
+        k and rows (`predict_long`).
+        """
+        key = self._key(WIDE)
+        answers = self._firsts(LongFirsts, up.columns * rows)
+        return two_words([decrypt_long(key, first, second) for first, second in answers], (up.columns, rows))
+
+    def long_multiplier(self, got: Received, rows: np.ndarray, bits: int) -> np.ndarray:
+        """Our shares of theirs @ rows.T modulo 2^104, uint64 (k, r, 2), for rows int64 (r, n), |rows| < 2^(bits - 1).
+
+        bits: at most 22; the owner learns r and n. InternalError as `inner_multiplier`.
+        """
+        rows, n = _matrix(rows, np.int64)
+        if n != got.rows or got.parameters != WIDE or bits > LIMB_BITS:
+            raise InternalError(f"{n} values of {bits} bits against {got.rows} rows under {got.parameters.name}")
+        _check_width(rows, bits)
+        count = got.columns * len(rows)
+        self._answers.spend(WIDE, n, bits, count, LONG)
+        public, out, shares = self._theirs[WIDE.name], _Outbox(self.channel, LongFirsts, count), []
+        for total0, total1 in inner_products(got, rows, 1):
+            first, second, share = answer_long(public, self._secrets, total0, total1)
+            out.put(first, second)
+            shares.append(share)
+        return two_words(shares, (got.columns, len(rows)))
 
     # --- a matrix of the multiplier times a vector of the owner: one result a row -------------------------------
 
@@ -381,8 +441,9 @@ class Linear:
 class _Outbox:
     """Collects answers of one coefficient and sends them in messages of ANSWERS, the last one shorter."""
 
-    def __init__(self, channel: Channel, count: int) -> None:
+    def __init__(self, channel: Channel, kind: type[Firsts | LongFirsts], count: int) -> None:
         self._channel = channel
+        self._kind = kind
         self._left = count
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -390,36 +451,8 @@ class _Outbox:
         self._held.append((first, second))
         self._left -= 1
         if len(self._held) == ANSWERS or self._left == 0:
-            self._channel.send(Firsts(np.stack([f for f, _ in self._held]), np.stack([s for _, s in self._held])))
+            self._channel.send(self._kind(np.stack([f for f, _ in self._held]), np.stack([s for _, s in self._held])))
             self._held = []
-
-
-def smallest_slot_prime(bits: int) -> int:
-    """The smallest prime >= 2^bits that is 1 modulo 16384: a plaintext modulus for slots (bits up to 49)."""
-    candidate = (1 << bits) + 1 + (-(1 << bits)) % (2 * N)
-    while not _is_prime(candidate):
-        candidate += 2 * N
-    return candidate
-
-
-def _is_prime(n: int) -> bool:
-    """Miller and Rabin with bases that decide every n below 2^64 (Sorenson and Webster 2015)."""
-    bases = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-    if any(n % base == 0 for base in bases):
-        return n in bases
-    twos = (n - 1 & 1 - n).bit_length() - 1
-    for base in bases:
-        x = pow(base, (n - 1) >> twos, n)
-        if x not in (1, n - 1) and all(pow(x, 1 << i, n) != n - 1 for i in range(1, twos)):
-            return False
-    return True
-
-
-def slot_set(t: int) -> Parameters:
-    """The parameter set of slot products modulo t; InternalError when t does not fit."""
-    if not 2 * N < t < 1 << 50 or t % (2 * N) != 1 or not _is_prime(t):
-        raise InternalError(f"{t} is not a prime below 2^50 that is 1 modulo {2 * N}")
-    return TRAIN if t < 1 << 26 else WIDE
 
 
 def batch_of(parameters: Parameters) -> int:
@@ -472,9 +505,3 @@ def _matrix(values: np.ndarray, dtype: type[np.generic]) -> tuple[np.ndarray, in
 def limb_count(bits: int) -> int:
     """Answers that one multiplier column of this width takes: digits of 22 bits."""
     return -(-bits // LIMB_BITS)
-
-
-def _weighted(parts: np.ndarray) -> np.ndarray:
-    """Shares of limbs (..., limbs) to shares of numbers: weights 2^(22 l), exact because shares live modulo 2^64."""
-    shifts = np.arange(parts.shape[-1], dtype=np.uint64) * np.uint64(LIMB_BITS)
-    return np.asarray((parts << shifts).sum(axis=-1, dtype=np.uint64))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kernels.ntt import N
 from mpc.lattice import ANSWER_BYTES, NARROW, SEED_BYTES, WIDE, Parameters
+from mpc.lattice_long import LONG_BYTES
 from mpc.linear import ANSWERS, BLOCKS, batch_of, limb_count, messages, slot_groups, slot_set
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "answer_bytes",
     "key_bytes",
     "predict_inner",
+    "predict_long",
     "predict_matvec",
     "predict_slots",
     "predict_upload",
+    "predict_upload_long",
     "upload_cost",
 ]
 
@@ -70,6 +73,18 @@ def predict_inner(columns: int, others: int, bits: int) -> Cost:
     count = columns * others * limb_count(bits)
     answer = (1 + N) * ANSWER_BYTES
     sent = sum(_HEADER + 2 * _DIMENSION + piece * answer for piece in _pieces(count, ANSWERS))
+    return Cost(0, sent, 1)
+
+
+def predict_upload_long(columns: int, rows: int) -> Cost:
+    """`upload_long`: 25 bytes a value."""
+    return upload_cost(WIDE, columns * -(-rows // N))
+
+
+def predict_long(columns: int, others: int) -> Cost:
+    """One query modulo 2^104: 122,895 bytes a pair."""
+    answer = (1 + N) * LONG_BYTES
+    sent = sum(_HEADER + 2 * _DIMENSION + piece * answer for piece in _pieces(columns * others, ANSWERS))
     return Cost(0, sent, 1)
 
 

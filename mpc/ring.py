@@ -13,7 +13,7 @@ import numpy as np
 
 from party.errors import InternalError
 
-__all__ = ["LIMB_BITS", "centre", "decode", "digits", "encode", "matmul", "signed", "unsigned"]
+__all__ = ["LIMB_BITS", "centre", "decode", "digits", "encode", "matmul", "signed", "unsigned", "weighted"]
 
 LIMB_BITS = 22
 _INNER = 2048  # terms that one float64 product may add up: 2^11 products of at most 2^42 stay within 2^53
@@ -65,6 +65,12 @@ def digits(x: np.ndarray, count: int) -> list[np.ndarray]:
         found.append(digit)
         rest = (rest - digit) >> np.int64(LIMB_BITS)
     return [*found, rest]
+
+
+def weighted(parts: np.ndarray) -> np.ndarray:
+    """Shares of limbs (..., limbs) to shares of numbers: weights 2^(22 l), exact because shares live modulo 2^64."""
+    shifts = np.arange(parts.shape[-1], dtype=np.uint64) * np.uint64(LIMB_BITS)
+    return np.asarray((parts << shifts).sum(axis=-1, dtype=np.uint64))
 
 
 def matmul(a: np.ndarray, b: np.ndarray, *, a_bits: int = 64, b_bits: int = 64) -> np.ndarray:

@@ -16,17 +16,19 @@ import numpy as np
 
 from mpc.cost import Meter, setup_bytes
 from mpc.counts import lane_of
-from mpc.lattice import NARROW
+from mpc.lattice import NARROW, WIDE
+from mpc.lattice_long import LONG_BITS
 from mpc.linear import limb_count
-from mpc.linear_cost import key_bytes, predict_inner, predict_upload
+from mpc.linear_cost import key_bytes, predict_inner, predict_long, predict_upload, predict_upload_long
 from mpc.sql.across import ROWS
 from mpc.sql.having import tests_of
 from mpc.sql.held import Held, Step
 from mpc.sql.joining import longest
-from mpc.sql.joint import meaning_of
-from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of, more_than_one, searched, still_due
+from mpc.sql.joint import held_blocks, meaning_of
+from mpc.sql.products import ASSUMED_GROUPS, BLOCK, cells_of, groups_of, more_than_one, searched
 from mpc.sql.together import lines_of
 from mpc.sql.types import Call, Condition, Distinct, Limit, Plan
+from mpc.sql.uploading import still_due
 
 __all__ = ["Counting", "Held", "Step", "steps_of"]
 
@@ -34,6 +36,19 @@ Terms = tuple[tuple[int, int, int], ...]
 
 _LABEL = 16
 _COUNT = 24 + 8  # one message of a number
+
+
+_UPLOADS = ((0, 64), (0, LONG_BITS), (1, 64), (1, LONG_BITS))  # owner and modulus
+
+
+def _of(modulus: int) -> str:
+    """What a step's name says of long numbers."""
+    return "" if modulus == 64 else " mod 2^104"
+
+
+def _work(count: int, modulus: int) -> int:
+    """So many polynomials, of four primes modulo 2^104, in polynomials of three."""
+    return count if modulus == 64 else -(-4 * count // 3)
 
 
 def steps_of(plan: Plan, sizes: tuple[int, int] | None = None, held: Held | None = None) -> tuple[Step, ...]:
@@ -67,14 +82,14 @@ class Counting:
         yield from self._step("keys, once a connection", "both", self._setup)
         yield from self._step("sizes of groups", "both", self._sizes)
         yield from self._step("comparisons of both parties' columns", "both", self._tests)
-        counts = [self._new(owner) * self.sizes[owner] for owner in (0, 1)]
+        counts = [(*form, self._new(*form) * self.sizes[form[0]]) for form in _UPLOADS]
         yield from self._step("whether kept columns are unchanged", "both", self._unchanged)
-        for owner, count in enumerate(counts):
-            name = f"{count} encrypted column{'s' * (count > 1)}"
-            yield from self._step(name, plan.parties[owner], partial(self._upload, owner, count))
+        for owner, modulus, count in counts:
+            name = f"{count} encrypted column{'s' * (count > 1)}{_of(modulus)}"
+            yield from self._step(name, plan.parties[owner], partial(self._upload, owner, count, modulus))
         for call in self.calls:
             many = len(call.uploaded) * len(call.rows) * self.cells * limb_count(call.bits)
-            name = f"{many} product{'s' * (many > 1)}"
+            name = f"{many} product{'s' * (many > 1)}{_of(call.modulus)}"
             yield from self._step(name, plan.parties[1 - call.owner], partial(self._call, call))
         for one in plan.distincts:
             name = f"distinct values, {one.values or ASSUMED_GROUPS} possible"
@@ -91,10 +106,10 @@ class Counting:
         self._setup()
         self._tests()
         self._told(*(len({self._names[pair][owner] for pair in known}) for owner in (0, 1)))
-        counts = [self._new(owner) * self.sizes[owner] for owner in (0, 1)]
+        counts = [(*form, self._new(*form) * self.sizes[form[0]]) for form in _UPLOADS]
         self._told(*self.kept)
-        for owner, count in enumerate(counts):
-            self._upload(owner, count)
+        for owner, modulus, count in counts:
+            self._upload(owner, count, modulus)
         for call in self.calls:
             self._call(call)
         for owner in (0, 1):
@@ -122,12 +137,13 @@ class Counting:
     def _setup(self) -> None:
         """Keys of those who upload, and base transfers, once a connection."""
         plan = self.plan
-        for owner in (0, 1) if plan.rows else ():
-            if owner in self.held.keys or not self._columns(owner):
+        for owner, modulus in _UPLOADS if plan.rows else ():
+            if (owner, modulus) in self.held.keys or not self._columns(owner, modulus):
                 continue
-            self.held.keys.add(owner)
-            self.meter.sent[owner] += key_bytes(NARROW)
-        if plan.tests or plan.picks or plan.distincts or self._decided or (plan.min_rows > 1 and plan.opened):
+            self.held.keys.add((owner, modulus))
+            self.meter.sent[owner] += key_bytes(NARROW if modulus == 64 else WIDE)
+        compared = plan.tests or plan.picks or plan.distincts or self._decided or (plan.min_rows > 1 and plan.opened)
+        if compared or longest(plan.quantities) > 1:
             self.base_transfers()
 
     def base_transfers(self) -> None:
@@ -153,22 +169,24 @@ class Counting:
             for _ in places[1:]:
                 self.meter.logic_and(plan.rows)
 
-    def _columns(self, owner: int) -> set[int]:
+    def _columns(self, owner: int, modulus: int) -> set[int]:
         """The features that an owner uploads."""
-        plan = self.plan
-        found = {number for call in self.calls if call.owner == owner for number in call.uploaded}
-        return found | {number for other, number in searched(plan) if other == owner}
+        calls = [call for call in self.calls if call.owner == owner and call.modulus == modulus]
+        found = {number for call in calls for number in call.uploaded}
+        return found | {number for other, number in searched(self.plan) if other == owner and modulus == 64}
 
-    def _new(self, owner: int) -> int:
+    def _new(self, owner: int, modulus: int) -> int:
         """How many features an owner uploads that are not held."""
-        count, kept = 0, set[object]()
-        for number in sorted(self._columns(owner)):
-            meaning = meaning_of(self.plan, owner, number, self.sizes[owner])
-            new = meaning is None or not self.held.has(meaning, self.sizes[owner] * self.height)
-            count += new
-            kept |= set() if new else {meaning}
-        self.kept[owner] = len(kept)
-        return count
+        new, kept = 0, set[object]()
+        for number in sorted(self._columns(owner, modulus)):
+            meaning = meaning_of(self.plan, owner, (number, modulus), self.sizes[owner])
+            blocks = self.sizes[owner] * held_blocks(self.plan.rows, modulus)
+            if meaning is None or not self.held.has(meaning, blocks):
+                new += 1
+            else:
+                kept.add(meaning)
+        self.kept[owner] += len(kept)
+        return new
 
     def _unchanged(self) -> None:
         self._told(*self.kept)
@@ -185,7 +203,7 @@ class Counting:
         """The products whose shares are kept; of the others' calls what is due, and from now on they are kept."""
         plan, found = self.plan, set[tuple[int, int]]()
         for pair in plan.kept if plan.rows else ():
-            first, second = (meaning_of(plan, owner, pair[owner], self.sizes[owner]) for owner in (0, 1))
+            first, second = (meaning_of(plan, owner, (pair[owner], 64), self.sizes[owner]) for owner in (0, 1))
             if first is not None and second is not None:
                 self._names[pair] = (first, plan.min_rows), (second, plan.min_rows)
         usable = frozenset(self.held.counts.usable(list(self._names.values())))
@@ -199,32 +217,36 @@ class Counting:
         self.calls = tuple(still_due(plan.calls, found))
         return frozenset(found)
 
-    def _upload(self, owner: int, count: int) -> None:
+    def _upload(self, owner: int, count: int, modulus: int) -> None:
         if not self.plan.rows or not count:
             return
-        cost = predict_upload(count, self.plan.rows)
+        cost = (predict_upload if modulus == 64 else predict_upload_long)(count, self.plan.rows)
         self.meter.tell(owner, cost.owner)
         for _ in range(cost.rounds):
             self.meter.tell(1 - owner, cost.multiplier // cost.rounds)
-        self.uploaded += count * self.height
+        self.uploaded += _work(count * self.height, modulus)
 
     def _call(self, call: Call) -> None:
         held, others = len(call.uploaded) * self.sizes[call.owner], len(call.rows) * self.sizes[1 - call.owner]
-        self._answer(1 - call.owner, held, others, call.bits)
+        self._answer(1 - call.owner, (held, others), call.bits, call.modulus)
 
-    def _answer(self, sender: int, held: int, others: int, bits: int) -> None:
-        if self.plan.rows:
-            self.meter.tell(sender, predict_inner(held, others, bits).multiplier)
-            self.answers += held * others * limb_count(bits)
-            self.transformed += others * limb_count(bits) * self.height
-            self.multiplied += held * others * limb_count(bits) * self.height
+    def _answer(self, sender: int, columns: tuple[int, int], bits: int, modulus: int = 64) -> None:
+        """Products of columns of the other side with the sender's."""
+        if not self.plan.rows:
+            return
+        cost = predict_inner(*columns, bits) if modulus == 64 else predict_long(*columns)
+        self.meter.tell(sender, cost.multiplier)
+        others = _work(columns[1] * limb_count(bits), modulus)
+        self.answers += columns[0] * others
+        self.transformed += others * self.height
+        self.multiplied += columns[0] * others * self.height
 
     def _counts(self, owner: int, terms: Terms, places: int) -> None:
         """`Joint.counts` at so many places of the owner."""
         other = 1 - owner
         for term in terms:
             for _ in range(self.sizes[other] if more_than_one(self.plan, other, term[1 + other]) else 0):
-                self._answer(owner, 1, places, 2)
+                self._answer(owner, (1, places), 2)
 
     # --- on shares ------------------------------------------------------------------------------------------------
 

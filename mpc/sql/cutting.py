@@ -4,6 +4,9 @@ A product x y is sum over i, j of 2**(i w + j v) x_i y_j. The larger factor is c
 one stays whole if it can; otherwise it is cut, too, into as few digits as possible (they are what is uploaded) of v
 bits, a multiple of w: so all products fall on places l w, and the sums at one place are one limb. Limbs are joined on
 shares (`joining`), which takes them below 2**62 in magnitude.
+
+Modulo 2**104 there is room for more: one owner's columns stay whole, and the other's are cut into digits of at most 21
+bits, each one answer (`long_cut_of`).
 """
 
 from __future__ import annotations
@@ -11,11 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Cut", "cut_of"]
+from mpc.lattice_long import LONG_BITS
+from mpc.ring import LIMB_BITS
+
+__all__ = ["Cut", "cut_of", "long_cut_of"]
 
 _SPAN = 62  # a limb's sum stays below 2**_SPAN
-_WIDEST, _NARROWEST = 40, 4
+_WIDEST, _NARROWEST = LIMB_BITS - 1, 4  # a digit of more bits takes two answers
 _LIMBS = 24
+_LONG_SPAN = LONG_BITS - 2  # a limb's modulo 2**104, likewise
 _COARSE = 8  # most digits of a smaller factor
 
 Digit = tuple[int, int]  # shift and width; width 0: all that is left, signed
@@ -72,3 +79,16 @@ def cut_of(rows: int, factors: Sequence[tuple[int, int, int]]) -> Cut | None:
             if weight * together << (width + step * width) <= 1 << _SPAN and cut.limbs <= _LIMBS:
                 return cut
     return None
+
+
+def long_cut_of(rows: int, factors: Sequence[tuple[int, int, int]]) -> Cut | None:
+    """How to cut a sum over rows of (|coefficient|, bound of the factor that is cut, of the one that stays whole).
+
+    Modulo 2^104. None where no limb would fit, or what stays whole is no word.
+    """
+    large = max(most.bit_length() for _, most, _ in factors) + 1
+    whole = (rows * sum(factor * most for factor, _, most in factors)).bit_length()
+    width = min(_WIDEST, _LONG_SPAN - whole)
+    if width < _NARROWEST or -(-large // width) > _LIMBS or any(most >= 2**63 for _, _, most in factors):
+        return None
+    return Cut(width, -(-large // width))

@@ -31,10 +31,10 @@ class Step:
 
 @dataclass
 class Held:
-    """What is there already when further statements follow over one connection and alignment: keys, base transfers,
-    columns by what they are made of, as many blocks as `mpc.uploads` keeps."""
+    """What is there already when further statements follow over one connection and alignment: keys by owner and
+    modulus, base transfers, columns by what they are made of, as many blocks as `mpc.uploads` keeps."""
 
-    keys: set[int] = field(default_factory=set)
+    keys: set[tuple[int, int]] = field(default_factory=set)
     transfers: bool = False
     columns: OrderedDict[tuple[object, ...], int] = field(default_factory=OrderedDict)
     counts: KeptCounts = field(default_factory=KeptCounts)

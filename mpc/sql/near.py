@@ -30,23 +30,11 @@ from mpc.sql.joint import Joint
 from mpc.sql.labels import GroupCount
 from mpc.sql.local import Groups, LocalColumns, column_length, groups, has_rest
 from mpc.sql.ordered import ORDERED
-from mpc.sql.products import (
-    ANSWER_BYTES,
-    ASSUMED_GROUPS,
-    CELLS,
-    UPLOAD_BYTES,
-    Builder,
-    cells_of,
-    check_held,
-    groups_of,
-    padded,
-    pairs_of,
-    products_of,
-    transferred,
-)
+from mpc.sql.products import ASSUMED_GROUPS, CELLS, Builder, cells_of, check_held, groups_of, padded
 from mpc.sql.sets import AnswerSet, alike
 from mpc.sql.step import local_select
 from mpc.sql.types import GroupKey, Plan
+from mpc.sql.uploading import bytes_of, cheapest, pairs_of, transferred
 from party.errors import InternalError, PeerError, UsageError
 from party.request import Request
 
@@ -190,11 +178,9 @@ def _dims(plan: Plan, other: Plan) -> tuple[Dim, ...]:
 def _moved(probe: Probe) -> int:
     """Bytes of a probe's products, about."""
     plan = probe.plan
-    uploads, answers = products_of(plan.calls, plan.keys, plan.rows)
     sizes = groups_of(plan.keys, 0), groups_of(plan.keys, 1)
-    return (
-        uploads * UPLOAD_BYTES + answers * ANSWER_BYTES + sum(transferred(c, sizes, plan.rows) for c in plan.transfers)
-    )
+    counted = sum(transferred(call, sizes, plan.rows) for call in plan.transfers)
+    return bytes_of(plan.calls, plan.keys, plan.rows) + counted
 
 
 def _cells(dims: Iterable[Dim]) -> int:
@@ -248,7 +234,7 @@ class _Making:
             builder.source(key.owner, "label" if key.domain is None else "code", key.expr)
         uses = base.request.uses.union(*(other.request.uses for other in self.others))
         alone = self._alone()
-        calls, transfers = builder.cheapest(_width(base.rows, base.min_rows), alone)
+        calls, transfers = cheapest(builder, _width(base.rows, base.min_rows), alone)
         selects = [local_select(builder.sources[o], [key for key in self.keys if key.owner == o]) for o in (0, 1)]
         plan = Plan(
             name=f"{base.name}.history",

@@ -20,6 +20,7 @@ from mpc.sql.step import local_select
 from mpc.sql.syntax.parse import parse
 from mpc.sql.syntax.places import at, located
 from mpc.sql.types import Aggregate, Call, Condition, Context, GroupKey, Limit, Plan, Post, Query
+from mpc.sql.uploading import settled
 from mpc.sql.uses import columns_of
 from party.errors import UsageError
 from party.request import Opening, Request, Use
@@ -76,7 +77,7 @@ def build(query: Query, context: Context) -> Plan:
     for key in keys:
         builder.source(key.owner, "code" if _known(keys, key.owner) else "label", key.expr)
     whats = tuple(opened.what for opened in builder.opened)
-    calls = builder.calls()
+    builder, calls = settled(builder)
     return Plan(
         name=context.name,
         parties=context.parties,

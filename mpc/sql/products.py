@@ -2,26 +2,21 @@
 
 Every opened number (Quantity) is a sum over rows of products of one column of each party. Where it may exceed 64 bits
 the factors are cut into digits (`cutting`), so that each limb fits; limbs are joined on shares before anything
-is opened.
+is opened. How, and who uploads, is settled last (`uploading`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-from mpc.counts import lane_of
-from mpc.lattice import HIDING_BITS, NARROW, hiding_bits
-from mpc.linear import limb_count
-from mpc.ring import LIMB_BITS
+from mpc.lattice_long import LONG_BITS
 from mpc.sql.across import test_of
 from mpc.sql.algebra import Poly, Side
-from mpc.sql.cutting import cut_of
+from mpc.sql.cutting import Cut, cut_of, long_cut_of
 from mpc.sql.domains import domain_of
 from mpc.sql.expr import Expr, never_null, owners
 from mpc.sql.types import Call, Distinct, Factor, Feature, GroupKey, Opened, Pick, Plan, Quantity, Source, Test
-from party.errors import UsageError
+from party.errors import InternalError, UsageError
 
 __all__ = [
     "BLOCK",
@@ -34,19 +29,12 @@ __all__ = [
     "more_than_one",
     "overflow",
     "padded",
-    "pairs_of",
-    "products_of",
     "searched",
-    "still_due",
-    "transferred",
 ]
 
 CELLS = 4096  # most group cells of one statement
 HELD_BYTES = 4 << 30  # of columns, one for each group, of one product: more are refused
 BLOCK = 8192
-UPLOAD_BYTES = 153_616  # one block of 8192 values, seeded and packed
-ANSWER_BYTES = 81_930  # one inner product
-_SERVED = 4  # statements that an upload which recurs is taken to serve
 ASSUMED_GROUPS = 16  # of an owner whose group keys have no declared domain, until the run knows
 
 
@@ -117,6 +105,8 @@ class Builder:
     joints: list[tuple[int, ...]] = field(default_factory=list)
     picks: list[Pick] = field(default_factory=list)
     distincts: list[Distinct] = field(default_factory=list)
+    uploaders: dict[int, int] = field(default_factory=dict)  # of quantities modulo 2^104, who uploads their columns
+    pending: dict[int, Poly] = field(default_factory=dict)  # quantities over 64 bits that are not cut yet
     _known: dict[tuple[Poly, int], int] = field(default_factory=dict)
     _places: dict[object, int] = field(default_factory=dict)  # of sources, features and openings, by what they are
 
@@ -165,7 +155,9 @@ class Builder:
         if bound < 2**63 and largest < 2**62:
             made = Quantity((self.terms(poly),), 0, bound, scale)
         else:
-            made = self._cut(what, poly, scale, bound)
+            self._check_cut(what, poly, bound)
+            made = Quantity((), 0, bound, scale, max(2, -(-(bound.bit_length() + 1) // 64)))
+            self.pending[len(self.quantities)] = poly
         self.quantities.append(made)
         self._known[poly, scale] = len(self.quantities) - 1
         return len(self.quantities) - 1
@@ -198,22 +190,57 @@ class Builder:
         self._places[weight, expr] = len(self.quantities) - 1
         return len(self.quantities) - 1
 
-    def _cut(self, what: str, poly: Poly, scale: int, bound: int) -> Quantity:
-        mosts = [(abs(factor), _most(a), _most(b)) for (a, b, _), factor in poly.terms]
+    # --- sums over 64 bits ------------------------------------------------------------------------------------------
+
+    def _check_cut(self, what: str, poly: Poly, bound: int) -> None:
         values = [expr.most or 0 for (a, b, _), _ in poly.terms for expr in a.values + b.values]
-        cut = cut_of(max(self.rows, 1), [(factor, max(a, b), min(a, b)) for factor, a, b in mosts])
-        if cut is None or max(values) >= 2**63:  # a value of one row is a word in its owner's local step
+        whole = max(values, default=0) >= 2**63  # a value of one row is a word in its owner's local step
+        if whole or all(self._cut(poly, uploader) is None for uploader in (None, 0, 1)):
             raise overflow(what, max(bound, *values).bit_length() + 1, RANGE_HINT)
+
+    def forms(self, number: int) -> list[int | None]:
+        """How a pending quantity can be cut: None modulo 2^64, else who uploads its columns modulo 2^104."""
+        return [uploader for uploader in (None, 0, 1) if self._cut(self.pending[number], uploader) is not None]
+
+    def cut_as(self, forms: dict[int, int | None]) -> Builder:
+        """A copy in which pending quantities are cut in these forms."""
+        made = replace(
+            self,
+            sources=([*self.sources[0]], [*self.sources[1]]),
+            features=([*self.features[0]], [*self.features[1]]),
+            quantities=[*self.quantities],
+            tests=[*self.tests],
+            joints=[*self.joints],
+            uploaders={**self.uploaders, **{n: owner for n, owner in forms.items() if owner is not None}},
+            pending={n: poly for n, poly in self.pending.items() if n not in forms},
+            _places=dict(self._places),
+        )
+        for number, uploader in forms.items():
+            made._put_limbs(number, self.pending[number], uploader)
+        return made
+
+    def _put_limbs(self, number: int, poly: Poly, uploader: int | None) -> None:
+        cut = self._cut(poly, uploader)
+        if cut is None:
+            raise InternalError("a sum is cut in a form that it does not fit")
         limbs = []
         for place in range(cut.limbs):
             terms = []
             for a, b, factor in poly.lowered():
-                swapped = _most(a) < _most(b)
-                for pair in cut.products(place, max(_most(a), _most(b)), min(_most(a), _most(b))):
+                swapped = _most(a) < _most(b) if uploader is None else uploader == 0  # b's digits are what multiplies
+                larger, smaller = (_most(b), _most(a)) if swapped else (_most(a), _most(b))
+                for pair in cut.products(place, larger, smaller):
                     first, second = pair[::-1] if swapped else pair
                     terms.append((factor, self._feature(0, a, *first), self._feature(1, b, *second)))
             limbs.append(tuple(terms))
-        return Quantity(tuple(limbs), cut.width, bound, scale, max(2, -(-(bound.bit_length() + 1) // 64)))
+        modulus = 64 if uploader is None else LONG_BITS
+        self.quantities[number] = replace(self.quantities[number], limbs=tuple(limbs), width=cut.width, modulus=modulus)
+
+    def _cut(self, poly: Poly, uploader: int | None) -> Cut | None:
+        rows, mosts = max(self.rows, 1), [(abs(factor), _most(a), _most(b)) for (a, b, _), factor in poly.terms]
+        if uploader is None:
+            return cut_of(rows, [(factor, max(a, b), min(a, b)) for factor, a, b in mosts])
+        return long_cut_of(rows, [(factor, b, a) if uploader == 0 else (factor, a, b) for factor, a, b in mosts])
 
     def _feature(self, owner: int, side: Side, shift: int, width: int, last: Factor | None = None) -> int:
         factors = []
@@ -234,96 +261,6 @@ class Builder:
             self.features[owner].append(feature)
         return place
 
-    # --- who uploads ------------------------------------------------------------------------------------------------
-
-    def calls(self) -> tuple[Call, ...]:
-        """The lattice products, with the cheaper owner as uploader; equal cost: the wider columns are uploaded."""
-        pairs = self._joint()
-        if not pairs:
-            return ()
-        options = []
-        for owner in (0, 1):
-            calls = self._calls(pairs, owner)
-            here = {number for call in calls for number in call.uploaded}
-            more = sum(number not in here or other != owner for other, number in searched(self))
-            width = max(self.features[owner][pair[owner]].most for pair in pairs)
-            more *= groups_of(self.keys, owner) * -(-self.rows // BLOCK) * UPLOAD_BYTES
-            options.append((self.bytes(calls) + more, -width, owner, calls))
-        calls = min(options, key=lambda option: option[:3])[3]
-        self._check_hiding(calls)
-        known = (groups_of(self.keys, 0), groups_of(self.keys, 1))
-        check_held(calls, known, self.rows)
-        return calls
-
-    def cheapest(self, bits: int, again: Collection[tuple[int, int]]) -> tuple[tuple[Call, ...], tuple[Call, ...]]:
-        """Products of bits whose counts take so many bits: the lattice's and those of transfers, each block by what
-        moves less, with the owner who uploads, or chooses, for the least in all. again: products of features that
-        occur in later plans, too, so that an upload of these is taken for a quarter."""
-        pairs, sizes = self._joint(), (groups_of(self.keys, 0), groups_of(self.keys, 1))
-        options = []
-        for owner in (0, 1) if pairs else ():
-            calls = [(call, self._again(call, {pair[owner] for pair in again})) for call in self._calls(pairs, owner)]
-            counts = [transferred(replace(call, bits=bits), sizes, self.rows) for call, _ in calls]
-            known = sum(min(moved, count) for (_, moved), count in zip(calls, counts, strict=True))
-            options.append(
-                (known, owner, [(call, count < moved) for (call, moved), count in zip(calls, counts, strict=True)])
-            )
-        chosen = min(options, key=lambda option: option[:2])[2] if options else []
-        lattice = tuple(call for call, by_transfers in chosen if not by_transfers)
-        self._check_hiding(lattice)
-        check_held(tuple(call for call, _ in chosen), sizes, self.rows)
-        return lattice, tuple(replace(call, bits=bits) for call, by_transfers in chosen if by_transfers)
-
-    def _again(self, call: Call, often: Collection[int]) -> int:
-        """Predicted bytes of a call where some columns' uploads serve later ones, too."""
-        uploads, answers = products_of((call,), self.keys, self.rows)
-        once = sum(1 if number not in often else 1 / _SERVED for number in call.uploaded) / len(call.uploaded)
-        return int(uploads * once * UPLOAD_BYTES) + answers * ANSWER_BYTES
-
-    def _check_hiding(self, calls: tuple[Call, ...]) -> None:
-        """Every answer tells the owner a little of the multiplier's column; together they must leave 40 bits."""
-        groups = math.prod(groups_of(self.keys, owner) for owner in (0, 1))
-        told = 0.0
-        for call in calls:
-            answers = len(call.uploaded) * len(call.rows) * groups * limb_count(call.bits)
-            told += 2.0 ** -hiding_bits(NARROW, max(self.rows, 1), min(call.bits, LIMB_BITS), answers)
-        if told > 2.0**-HIDING_BITS:
-            raise UsageError(
-                f"the products of this statement would leave {-math.log2(told):.0f} bits of hiding,"
-                f" {HIDING_BITS:.0f} are required",
-                hint="ask for fewer groups or fewer aggregates in one statement",
-            )
-
-    def _joint(self) -> list[tuple[int, int]]:
-        pairs: set[tuple[int, int]] = set()
-        for quantity in self.quantities:
-            for limb in quantity.limbs:
-                pairs |= {(a, b) for _, a, b in limb}
-        return sorted(pair for pair in pairs if all(more_than_one(self, owner, pair[owner]) for owner in (0, 1)))
-
-    def _calls(self, pairs: list[tuple[int, int]], owner: int) -> tuple[Call, ...]:
-        partners: dict[int, list[int]] = {}
-        for pair in pairs:
-            partners.setdefault(pair[owner], []).append(pair[1 - owner])
-        blocks: dict[tuple[int, ...], list[int]] = {}
-        for uploaded, rows in sorted(partners.items()):
-            blocks.setdefault(tuple(rows), []).append(uploaded)
-        calls = []
-        for others, block in blocks.items():
-            classes: dict[int, list[int]] = {}
-            for row in others:
-                bits = self.features[1 - owner][row].most.bit_length() + 1
-                classes.setdefault(limb_count(bits), []).append(row)
-            for _, members in sorted(classes.items()):
-                bits = max(self.features[1 - owner][row].most.bit_length() + 1 for row in members)
-                calls.append(Call(owner, tuple(block), tuple(members), bits))
-        return tuple(calls)
-
-    def bytes(self, calls: tuple[Call, ...]) -> int:
-        """Predicted bytes of the lattice products, both directions."""
-        uploads, answers = products_of(calls, self.keys, self.rows)
-        return uploads * UPLOAD_BYTES + answers * ANSWER_BYTES
-
 
 def more_than_one(of: Builder | Plan, owner: int, feature: int) -> bool:
     """Whether an owner's side of a product is more than a 1: it has factors, or groups."""
@@ -335,42 +272,6 @@ def searched(of: Builder | Plan) -> list[tuple[int, int]]:
     found = [(1 - pick.owner, term[2 - pick.owner]) for pick in of.picks for term in pick.terms]
     found += [(1 - one.owner, term[2 - one.owner]) for one in of.distincts for term in one.terms]
     return [pair for pair in dict.fromkeys(found) if more_than_one(of, *pair)]
-
-
-def products_of(calls: tuple[Call, ...], keys: tuple[GroupKey, ...], rows: int) -> tuple[int, int]:
-    """How many blocks of 8192 values are uploaded, and how many inner products answered, for these calls."""
-    groups = [groups_of(keys, owner) for owner in (0, 1)]
-    height = -(-rows // BLOCK)
-    uploaded = {(call.owner, call.uploaded) for call in calls}
-    uploads = sum(len(block) * groups[owner] * height for owner, block in uploaded)
-    pairs = [len(call.uploaded) * len(call.rows) * limb_count(call.bits) for call in calls]
-    return uploads, sum(pairs) * groups[0] * groups[1]
-
-
-def pairs_of(calls: Iterable[Call]) -> list[tuple[int, int]]:
-    """The products of calls as features of party 0 and of party 1, each once."""
-    found = [(u, r) if call.owner == 0 else (r, u) for call in calls for u in call.uploaded for r in call.rows]
-    return list(dict.fromkeys(found))
-
-
-def still_due(calls: Iterable[Call], known: Collection[tuple[int, int]]) -> list[Call]:
-    """What is left of calls when some products are known: blocks without the columns that need none."""
-    found = []
-    for call in calls:
-        missing = {
-            (u, r) for u in call.uploaded for r in call.rows if ((u, r) if call.owner == 0 else (r, u)) not in known
-        }
-        uploaded, rows = ({pair[place] for pair in missing} for place in (0, 1))
-        if missing:
-            kept = tuple(u for u in call.uploaded if u in uploaded), tuple(r for r in call.rows if r in rows)
-            found.append(replace(call, uploaded=kept[0], rows=kept[1]))
-    return found
-
-
-def transferred(call: Call, sizes: tuple[int, int], rows: int) -> int:
-    """Bytes of a call by transfers, but for frames (`mpc.counts`)."""
-    chosen, offered = len(call.uploaded) * sizes[call.owner], len(call.rows) * sizes[1 - call.owner]
-    return chosen * rows * (4 + lane_of(call.bits) * offered)
 
 
 def _most(side: Side) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import queue
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -174,6 +175,36 @@ class IdealLinear:
         mask = mask.reshape(got.columns, len(rows))
         self.outbox.put(got.values @ rows.astype(np.uint64).T - mask)
         return mask
+
+    def upload_long(self, columns: np.ndarray) -> Uploaded:
+        if columns.dtype != np.int64:
+            raise TypeError("uploads modulo 2^104 are int64")
+        self.calls.append(("upload_long", columns.shape))
+        self.outbox.put(columns)
+        return Uploaded(*columns.shape)
+
+    receive_long = receive
+
+    def long_owner(self, up: Uploaded, rows: int) -> np.ndarray:
+        share = self.inbox.get(timeout=60)
+        if share.shape != (up.columns, rows, 2):
+            raise ValueError("shapes differ")
+        return share
+
+    def long_multiplier(self, got: IdealReceived, rows: np.ndarray, bits: int) -> np.ndarray:
+        if rows.dtype != np.int64 or np.abs(rows).max(initial=0) >= 2 ** (bits - 1) or bits > 22:
+            raise ValueError("a multiplier is wider than said")
+        exact = got.values.astype(object) @ rows.astype(object).T
+        if exact.size and np.abs(exact).max() >= 2**102:
+            raise ValueError("a sum leaves a quarter of the modulus")
+        masks = [secrets.randbits(104) for _ in range(exact.size)]
+        rest = [(int(value) - mask) % 2**104 for value, mask in zip(exact.reshape(-1), masks, strict=True)]
+        ours, theirs = (
+            np.frombuffer(b"".join(one.to_bytes(16, "little") for one in some), np.uint64).reshape(*exact.shape, 2)
+            for some in (masks, rest)
+        )
+        self.outbox.put(theirs)
+        return ours
 
 
 @dataclass
