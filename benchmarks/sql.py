@@ -230,8 +230,9 @@ def side(place: int, channel: Channel, task: dict[str, Any]) -> dict[str, Any]:
     both = (values, other) if place == 0 else (other, values)
     compare.less_than(engine, np.zeros(1, np.uint64), 8)  # base transfers
     small = catalogues(16), {name: column[:16] for name, column in values.items()}
-    start_up = plan(f"SELECT SUM(b.x0 * t.x0) AS s {JOIN}", Context("w", small[0], ("bank",), 16, 1))
-    _run(start_up, engine, table(place, small[1]))  # keys
+    for name in ("x0", "long"):
+        start_up = plan(f"SELECT SUM(b.{name} * t.{name}) AS s {JOIN}", Context("w", small[0], ("bank",), 16, 1))
+        _run(start_up, engine, table(place, small[1]))  # keys
     for case in CASES:
         if task["only"] and not any(case.name.startswith(word) for word in task["only"]):
             continue

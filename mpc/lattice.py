@@ -3,7 +3,7 @@
 One ciphertext of m is (c0, a) with c0 + a s = round(q m / t) + e modulo q and X^8192 + 1, both halves in the
 transform's order. The owner holds s and sends a seed of a with c0; the multiplier adds products with its own
 polynomials, re-randomises the sum with the owner's public key, masks what it sends and keeps the masks' shares.
-This file nears 400 lines because formats and arithmetic that both roles must agree on stand together; the
+This file is over 400 lines because formats and arithmetic that both roles must agree on stand together; the
 protocols are in mpc/linear.py, the argument in docs/protocols/04-lattice-linear.md.
 
 Source: Brakerski 2012 and Fan and Vercauteren 2012 for the scheme (with exact rounding); HomomorphicEncryption.org

@@ -2,7 +2,7 @@
 
 Steps, the same on both sides (docs/protocols/08-statistics-and-sql.md):
 1. each owner computes its features and group places in the clear; sizes of groups without a declared domain are told;
-2. products of features of both owners come from the lattice engine as shares mod 2^64, the rest is local;
+2. products of features of both owners come from the lattice engine as shares, the rest is local;
 3. sums over 64 bits are joined from their limbs, on shares (`joining`);
 4. cells of too few rows, and those that HAVING hides, become 0 on shares;
 5. what the plan names is opened to its receivers; 6. labels of shown groups go to the receivers that lack them.

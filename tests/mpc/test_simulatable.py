@@ -10,7 +10,7 @@ statements and viewers. What this cannot show: what a party could work out from 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from scipy.stats import chi2_contingency
 
-from mpc import lattice
+from mpc import lattice, lattice_long
 from mpc.linear import Linear
 from mpc.sql import Context, Plan, Result, plan
 from party.catalogue import Catalogue, Column, Table
@@ -94,6 +94,7 @@ class Case:
     min_rows: int
     bank: Callable[[Tables], dict[str, Numbers]]
     telco: Callable[[Tables], dict[str, Numbers]]
+    reach: int = 1000  # declared range of both numbers
 
 
 def _other_hidden_tiers(t: Tables) -> dict[str, Numbers]:
@@ -110,6 +111,13 @@ CASES = {
         20,
         lambda t: {"x": _turned(t.x, t.y)},
         lambda t: {"y": _turned(t.y, t.x)},
+    ),
+    "wide": Case(  # modulo 2^104, three digits a value
+        f"SELECT SUM(b.x * t.y) AS s {JOIN}",
+        20,
+        lambda t: {"x": _turned(t.x, t.y)},
+        lambda t: {"y": _turned(t.y, t.x)},
+        2**61,
     ),
     "groups of both": Case(
         f"SELECT b.region, t.tier, COUNT(*) AS n, SUM(t.y) AS s {JOIN} GROUP BY b.region, t.tier",
@@ -145,9 +153,13 @@ CASES = {
 
 
 def planned(case: Case) -> Plan:
+    ours, theirs = (
+        tuple(replace(c, low=-case.reach, high=case.reach) if c.type == "integer" else c for c in columns)
+        for columns in (BANK, TELCO)
+    )
     catalogues = (
-        Catalogue("bank", (Table("customers", (("phone",),), BANK, ROWS),)),
-        Catalogue("telco", (Table("subscribers", (("msisdn",),), TELCO, ROWS),)),
+        Catalogue("bank", (Table("customers", (("phone",),), ours, ROWS),)),
+        Catalogue("telco", (Table("subscribers", (("msisdn",),), theirs, ROWS),)),
     )
     return plan(case.sql, Context("q", catalogues, ("bank", "telco"), ROWS, case.min_rows))
 
@@ -181,22 +193,26 @@ class Recorder:
     open: list[tuple[str, bytes]] = field(default_factory=list)
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        send, inner = Channel.send, Linear.inner_owner
-        recorder = self
+        send, recorder = Channel.send, self
 
         def sent(channel: Channel, message: Message) -> None:
             if channel.peer == recorder.viewer:
                 recorder.open.append((type(message).__name__, encode(message)))
             send(channel, message)
 
-        def decrypted(linear: Linear, *told: Any) -> Any:
-            share = inner(linear, *told)
-            if linear.channel.us == recorder.viewer:
-                recorder.open.append((DECRYPTED, share.tobytes()))
-            return share
+        def watched(inner: Callable[..., Any], width: int) -> Callable[..., Any]:
+            def decrypted(linear: Linear, *told: Any) -> Any:
+                share = inner(linear, *told)
+                if linear.channel.us == recorder.viewer:
+                    numbers = np.ascontiguousarray(share).view(np.uint8).reshape(share.shape[0] * share.shape[1], -1)
+                    recorder.open.append((DECRYPTED, numbers[:, :width].tobytes()))
+                return share
+
+            return decrypted
 
         patch.setattr(Channel, "send", sent)
-        patch.setattr(Linear, "inner_owner", decrypted)
+        patch.setattr(Linear, "inner_owner", watched(Linear.inner_owner, 8))
+        patch.setattr(Linear, "long_owner", watched(Linear.long_owner, 13))  # of two words, 104 bits
 
 
 def views(case: Case, viewer: str, runs: int, patch: pytest.MonkeyPatch) -> tuple[View, View]:
@@ -252,7 +268,7 @@ VIEWERS = ("bank", "telco")
 
 
 @pytest.mark.parametrize("viewer", VIEWERS)
-@pytest.mark.parametrize("name", ["dot", "suppressed"])
+@pytest.mark.parametrize("name", ["dot", "suppressed", "wide"])
 def test_a_view_does_not_tell_two_secrets_apart(name: str, viewer: str) -> None:
     check(name, viewer, 4, 1e-6)  # runs with every `make test`: it must not cry wolf
 
@@ -268,15 +284,20 @@ def _zero_masks(parameters: lattice.Parameters, stream: Any, count: int, t: int)
     return np.zeros((len(parameters.primes), count), np.uint64), np.zeros(count, np.uint64)
 
 
-OWNER = {"suppressed": "bank", "having": "telco"}  # who uploads, and so decrypts
+def _zero_mask(stream: Any) -> tuple[Numbers, int]:
+    return np.zeros((4, 1), np.uint64), 0
 
 
-@pytest.mark.parametrize("name", ["suppressed", pytest.param("having", marks=pytest.mark.slow)])
+OWNER = {"suppressed": "bank", "having": "telco", "wide": "bank"}  # who uploads, and so decrypts
+
+
+@pytest.mark.parametrize("name", ["suppressed", "wide", pytest.param("having", marks=pytest.mark.slow)])
 def test_a_constant_mask_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without masks the owner decrypts the hidden groups' own numbers, though the wire looks as random as ever."""
     monkeypatch.setattr(lattice, "masks", _zero_masks)
+    monkeypatch.setattr(lattice_long, "mask_long", _zero_mask)
     with pytest.MonkeyPatch.context() as patch:
-        first, second = views(CASES[name], OWNER[name], 10 if name == "suppressed" else 30, patch)
+        first, second = views(CASES[name], OWNER[name], 30 if name == "having" else 10, patch)
     assert len(set(map(str, first.answers + second.answers))) == 1
     assert len(set(first.shapes() + second.shapes())) == 1
     p, kind = smallest_p(first, second)
