@@ -1,13 +1,9 @@
 """Products of one side's columns with the other side's, landing as additive shares; both roles in this file.
 
-The owner encrypts under its own key and uploads; the multiplier multiplies, re-randomises, masks and answers. Four
-forms: inner products (one coefficient sent), the same modulo 2^104, matrix times vector (all rows sent), products in
-slots (modulo a small prime). Steps are numbered as in docs/protocols/04-lattice-linear.md. The file is over 400 lines
-because the forms share messages, keys and pacing, and both roles of each are to be read side by side.
-
-What each message reveals, semi-honest peer: PublicKey and Ciphertexts, nothing under ring-LWE but their number;
-Firsts, LongFirsts and Rows, values masked by one uniform draw modulo q over noise that hides the multiplier's numbers
-to at least 40 bits over the whole run (mpc.lattice.Budget); Ready, nothing. Shares are uniform by themselves.
+The owner encrypts under its own key and uploads; the multiplier multiplies, re-randomises, masks and answers
+(`mpc.exchange`). Four forms: inner products (one coefficient sent), the same modulo 2^104, matrix times vector (all
+rows sent), products in slots (modulo a small prime). Steps are numbered as in docs/protocols/04-lattice-linear.md.
+Shares are uniform by themselves.
 """
 
 from __future__ import annotations
@@ -15,85 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from kernels.ntt import N, basis
-from mpc import lattice
+from mpc import exchange, lattice
 from mpc.encrypted import Received, blocks_of, inner_products, padded
-from mpc.lattice import NARROW, SETS, TRAIN, WIDE, WORD, Budget, Key, Parameters, Secrets
-from mpc.lattice_long import LONG, LONG_BYTES, answer_long, decrypt_long, encode_long, two_words
+from mpc.exchange import Exchange, Firsts, LongFirsts, Outbox, batch_of
+from mpc.lattice import NARROW, WIDE, WORD
+from mpc.lattice_long import LONG, answer_long, decrypt_long, encode_long, two_words
 from mpc.ring import LIMB_BITS, weighted
 from mpc.slots import slot_set, smallest_slot_prime
-from party.channel import Channel
-from party.errors import InternalError, PeerError
-from party.message import Array, Bytes, Cap, Int, Message
+from party.errors import InternalError
 
 __all__ = [
     "Columns",
     "Linear",
     "Received",
     "Uploaded",
-    "batch_of",
     "limb_count",
-    "messages",
     "slot_groups",
     "slot_set",
     "smallest_slot_prime",
 ]
-
-BLOCKS = 32  # ciphertexts of a column in one message
-BATCH_BYTES = 20 << 20  # of ciphertexts that are answered together, in one message
-ANSWERS = 64  # answers in one message
-BATCH = BATCH_BYTES // (lattice.SEED_BYTES + TRAIN.body_bytes)  # of the smallest set
-WINDOW = 1024  # ciphertexts sent before the owner waits for a sign of life: bounds the receiver's queue
-
-
-@dataclass(frozen=True, repr=False)
-class PublicKey(Message, kind=0x0301):
-    """Step 1, owner to multiplier, once for a parameter set: an encryption of zero."""
-
-    number: Annotated[int, Int(0, len(SETS) - 1)]
-    seed: Annotated[bytes, Bytes(lattice.SEED_BYTES)]
-    body: Annotated[np.ndarray, Array("u1", Cap(WIDE.body_bytes))]
-
-
-@dataclass(frozen=True, repr=False)
-class Ciphertexts(Message, kind=0x0302):
-    """Step 2, owner to multiplier: some seeded ciphertexts, in the order of the page."""
-
-    seeds: Annotated[np.ndarray, Array("u1", Cap(BATCH), lattice.SEED_BYTES)]
-    bodies: Annotated[np.ndarray, Array("u1", Cap(BATCH), Cap(WIDE.body_bytes))]
-
-
-@dataclass(frozen=True, repr=False)
-class Firsts(Message, kind=0x0303):
-    """Step 4, multiplier to owner: answers of one coefficient each."""
-
-    first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), 1, lattice.ANSWER_BYTES)]
-    second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, lattice.ANSWER_BYTES)]
-
-
-@dataclass(frozen=True, repr=False)
-class LongFirsts(Message, kind=0x0307):
-    """Step 4, multiplier to owner: answers of one coefficient each, modulo 2^104."""
-
-    first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), 1, LONG_BYTES)]
-    second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, LONG_BYTES)]
-
-
-@dataclass(frozen=True, repr=False)
-class Rows(Message, kind=0x0304):
-    """Step 4, multiplier to owner: answers with the coefficients of up to 8192 rows each, one after the other."""
-
-    first: Annotated[np.ndarray, Array("u1", Cap(ANSWERS * N), lattice.ANSWER_BYTES)]
-    second: Annotated[np.ndarray, Array("u1", Cap(ANSWERS), N, lattice.ANSWER_BYTES)]
-
-
-@dataclass(frozen=True, repr=False)
-class Ready(Message, kind=0x0305):
-    """The multiplier has read a window of ciphertexts and wants the next."""
 
 
 class Columns(Protocol):
@@ -122,16 +63,7 @@ class Uploaded:
         return Uploaded(sum(handle.columns for handle in handles), handles[0].rows)
 
 
-class Factors(Protocol):
-    """Slot factors (outputs, h, n), whole or made a row at a time."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __getitem__(self, place: Any, /) -> Any: ...
-
-
-class Linear:
+class Linear(Exchange):
     """One side's half of the engine over one channel; keys are made and sent at their first use.
 
     `index` is 0 for the party named first, 1 for the other. Both sides call matching methods in the same order:
@@ -139,23 +71,6 @@ class Linear:
     received afterwards, work up to 1,024 ciphertexts each; beyond, an upload waits for its reader.) An engine is used
     by one thread.
     """
-
-    def __init__(self, channel: Channel, index: int, root: bytes | None = None) -> None:
-        """root: where all randomness comes from, for a caller that repeats steps (`Engine.seeded`)."""
-        self.channel = channel
-        self.index = index
-        self._secrets = Secrets(root)
-        self._keys: dict[str, Key] = {}
-        self._theirs: dict[str, lattice.PublicKey] = {}
-        self._answers = Budget()
-
-    def begin(self, label: bytes) -> None:
-        """Randomness of this label's own from here on; keys stay."""
-        self._secrets.begin(label)
-
-    def begin_run(self) -> None:
-        """Another run over the same connection: keys stay, the 40 bits of hiding are those of one run."""
-        self._answers = Budget()
 
     # --- inner products: columns (k, n) of the owner times rows (r, n) of the multiplier ------------------------
 
@@ -172,13 +87,13 @@ class Linear:
                 for block in range(blocks):
                     yield lattice.encode(NARROW, padded(column, block), WORD)
 
-        self._send(NARROW, plain(), len(columns) * blocks)
+        self.send(NARROW, plain(), len(columns) * blocks)
         return Uploaded(len(columns), rows)
 
     def receive(self, k: int, n: int) -> Received:
         """Take the owner's k encrypted columns of n values; PeerError when they are not well formed."""
         received = Received(k, n, NARROW)
-        for seed, body in self._receive(NARROW, k * received.blocks):
+        for seed, body in self.ciphertexts(NARROW, k * received.blocks):
             received.append(seed, body)
         return received
 
@@ -190,19 +105,10 @@ class Linear:
         """
         limbs = limb_count(bits)
         count = up.columns * rows * limbs
-        key = self._key(NARROW)
+        key = self.key(NARROW)
         # 5. Decrypt: the rounded value modulo 2^64 is our share of one limb.
-        shares = [key.first(first, second, WORD) for first, second in self._firsts(Firsts, count)]
+        shares = [key.first(first, second, WORD) for first, second in self.firsts(Firsts, count)]
         return weighted(np.array(shares, dtype=np.uint64).reshape(up.columns, rows, limbs))
-
-    def _firsts(self, kind: type[Firsts | LongFirsts], count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Answers of one coefficient as they come; PeerError where their number is another."""
-        for start in range(0, count, ANSWERS):
-            expected = min(ANSWERS, count - start)
-            answer = self.channel.recv(kind)
-            if not len(answer.first) == len(answer.second) == expected:
-                raise PeerError(f"{len(answer.first)} answers came where {expected} were due")
-            yield from zip(answer.first, answer.second, strict=True)
 
     def inner_multiplier(self, got: Received, rows: np.ndarray, bits: int) -> np.ndarray:
         """Our shares of theirs @ rows.T modulo 2^64, uint64 (k, r), for rows int64 (r, n), |rows| < 2^(bits - 1).
@@ -215,13 +121,13 @@ class Linear:
         _check_width(rows, bits)
         limbs = limb_count(bits)
         count = got.columns * len(rows) * limbs
-        self._answers.spend(NARROW, n, min(bits, LIMB_BITS), count)
-        public, out = self._theirs[NARROW.name], _Outbox(self.channel, Firsts, count)
+        self.budget.spend(NARROW, n, min(bits, LIMB_BITS), count)
+        public, out = self.theirs[NARROW.name], Outbox(self.channel, Firsts, count)
         shares = np.zeros(count, dtype=np.uint64)
         # 3. Multiply: coefficient 0 of column times x_0 - sum x_i X^(N-i) is the inner product.
         for place, (total0, total1) in enumerate(inner_products(got, rows, limbs)):
             # 4. Re-randomise, mask the one coefficient, switch to 80 bits, send.
-            first, second, shares[place] = public.answer_first(self._secrets, total0, total1, WORD)
+            first, second, shares[place] = public.answer_first(self.secrets, total0, total1, WORD)
             out.put(first, second)
         return weighted(shares.reshape(got.columns, len(rows), limbs))
 
@@ -235,13 +141,13 @@ class Linear:
         columns, rows = _matrix(columns, np.int64)
         blocks = blocks_of(rows)
         plain = (encode_long(padded(column, block)) for column in columns for block in range(blocks))
-        self._send(WIDE, plain, len(columns) * blocks)
+        self.send(WIDE, plain, len(columns) * blocks)
         return Uploaded(len(columns), rows)
 
     def receive_long(self, k: int, n: int) -> Received:
         """Take the owner's k columns of n values of `upload_long`; PeerError when they are not well formed."""
         received = Received(k, n, WIDE)
-        for seed, body in self._receive(WIDE, k * received.blocks):
+        for seed, body in self.ciphertexts(WIDE, k * received.blocks):
             received.append(seed, body)
         return received
 
@@ -251,8 +157,8 @@ class Linear:
         rows: how many columns the multiplier brings, of at most 22 bits. One round. Received: 122,895 bytes for each of
         k and rows (`predict_long`).
         """
-        key = self._key(WIDE)
-        answers = self._firsts(LongFirsts, up.columns * rows)
+        key = self.key(WIDE)
+        answers = self.firsts(LongFirsts, up.columns * rows)
         return two_words([decrypt_long(key, first, second) for first, second in answers], (up.columns, rows))
 
     def long_multiplier(self, got: Received, rows: np.ndarray, bits: int) -> np.ndarray:
@@ -265,10 +171,10 @@ class Linear:
             raise InternalError(f"{n} values of {bits} bits against {got.rows} rows under {got.parameters.name}")
         _check_width(rows, bits)
         count = got.columns * len(rows)
-        self._answers.spend(WIDE, n, bits, count, LONG)
-        public, out, shares = self._theirs[WIDE.name], _Outbox(self.channel, LongFirsts, count), []
+        self.budget.spend(WIDE, n, bits, count, LONG)
+        public, out, shares = self.theirs[WIDE.name], Outbox(self.channel, LongFirsts, count), []
         for total0, total1 in inner_products(got, rows, 1):
-            first, second, share = answer_long(public, self._secrets, total0, total1)
+            first, second, share = answer_long(public, self.secrets, total0, total1)
             out.put(first, second)
             shares.append(share)
         return two_words(shares, (got.columns, len(rows)))
@@ -283,10 +189,10 @@ class Linear:
         """
         weights = np.ascontiguousarray(weights, dtype=np.uint64)
         constants = lattice.encode(WIDE, weights, WORD)
-        self._send(WIDE, (constants[:, i] for i in range(len(weights))), len(weights), batch_of(WIDE))
-        key, blocks = self._key(WIDE), [_rows_of(block, n) for block in range(blocks_of(n))]
+        self.send(WIDE, (constants[:, i] for i in range(len(weights))), len(weights), batch_of(WIDE))
+        key, blocks = self.key(WIDE), [_rows_of(block, n) for block in range(blocks_of(n))]
         shares = np.empty(n, dtype=np.uint64)
-        for rows, answer in zip(blocks, self._rows([rows.stop - rows.start for rows in blocks]), strict=True):
+        for rows, answer in zip(blocks, self.rows([rows.stop - rows.start for rows in blocks]), strict=True):
             # 5. Decrypt every sent coefficient.
             shares[rows] = key.all(*answer, WORD)
         return shares
@@ -295,11 +201,11 @@ class Linear:
         """Our shares of columns.T @ theirs modulo 2^64, uint64 (n,), for columns int64 (d, n), |x| < 2^(bits - 1)."""
         columns, n = _matrix(columns, np.int64)
         _check_width(columns, bits)
-        self._answers.spend(WIDE, N * len(columns), bits, n)
+        self.budget.spend(WIDE, N * len(columns), bits, n)
         ciphers = [
-            lattice.expanded(WIDE, seed, body) for seed, body in self._receive(WIDE, len(columns), batch_of(WIDE))
+            lattice.expanded(WIDE, seed, body) for seed, body in self.ciphertexts(WIDE, len(columns), batch_of(WIDE))
         ]
-        ring, public = WIDE.basis, self._theirs[WIDE.name]
+        ring, public = WIDE.basis, self.theirs[WIDE.name]
         shares = np.empty(n, dtype=np.uint64)
         answers: list[tuple[np.ndarray, np.ndarray]] = []
         for block in range(blocks_of(n)):
@@ -309,12 +215,12 @@ class Linear:
                 factor = ring.forward(ring.residues(padded(column, block)))
                 ring.multiply_add(totals, cipher, factor)
             here = _rows_of(block, n)
-            first, second, shares[here] = public.answer_all(self._secrets, totals, here.stop - here.start, WORD)
+            first, second, shares[here] = public.answer_all(self.secrets, totals, here.stop - here.start, WORD)
             answers.append((first, second))
-            if len(answers) == ANSWERS:
-                self._send_rows(answers)
+            if len(answers) == exchange.ANSWERS:
+                self.send_rows(answers)
                 answers = []
-        self._send_rows(answers)
+        self.send_rows(answers)
         return shares
 
     # --- products in slots, modulo a small prime ----------------------------------------------------------------
@@ -329,7 +235,7 @@ class Linear:
         """
         parameters = slot_set(t)
         height, n = values.shape
-        small, key = basis((t,)), self._key(parameters)
+        small, key = basis((t,)), self.key(parameters)
         shares = np.empty((outputs, n), dtype=np.uint64)
 
         def polynomials(blocks: range) -> Iterator[np.ndarray]:
@@ -338,7 +244,7 @@ class Linear:
                     yield lattice.encode(parameters, small.inverse(padded(row, 0)[None, :])[0], t)
 
         def collect(blocks: range) -> None:
-            answers = self._rows([N] * (len(blocks) * outputs))
+            answers = self.rows([N] * (len(blocks) * outputs))
             for block in blocks:
                 rows = _rows_of(block, n)
                 for output in range(outputs):
@@ -347,7 +253,7 @@ class Linear:
 
         groups = slot_groups(height, n)
         for group, before in zip([*groups, range(0)], [range(0), *groups], strict=True):
-            self._send(parameters, polynomials(group), len(group) * height, batch_of(parameters))
+            self.send(parameters, polynomials(group), len(group) * height, batch_of(parameters))
             collect(before)
         return shares
 
@@ -355,11 +261,11 @@ class Linear:
         """Our shares modulo t of the same sums, uint64 (outputs, n), for factors (outputs, h, n), as `values` above."""
         parameters = slot_set(t)
         outputs, height, n = factors.shape
-        self._answers.spend(parameters, N * height, math.log2(t), outputs * n, t)
+        self.budget.spend(parameters, N * height, math.log2(t), outputs * n, t)
         ring, small = parameters.basis, basis((t,))
         shares = np.empty((outputs, n), dtype=np.uint64)
         for group in slot_groups(height, n):
-            ciphers = self._receive(parameters, len(group) * height, batch_of(parameters))
+            ciphers = self.ciphertexts(parameters, len(group) * height, batch_of(parameters))
             answers: list[tuple[np.ndarray, np.ndarray]] = []
             for block in group:
                 rows = _rows_of(block, n)
@@ -375,105 +281,17 @@ class Linear:
                         ring.multiply_add(totals[output], cipher, ring.forward(ring.residues(centred)))
                 # 4. A slot depends on every coefficient, so all of them are sent, masked, in a short block, too.
                 for output in range(outputs):
-                    first, second, share = self._theirs[parameters.name].answer_all(self._secrets, totals[output], N, t)
+                    first, second, share = self.theirs[parameters.name].answer_all(self.secrets, totals[output], N, t)
                     shares[output, rows] = small.forward(share[None, :])[0, : rows.stop - rows.start]
                     answers.append((first, second))
-            self._send_rows(answers)
+            self.send_rows(answers)
         return shares
-
-    # --- steps that the forms share -----------------------------------------------------------------------------
-
-    def _key(self, parameters: Parameters) -> Key:
-        if parameters.name not in self._keys:
-            # 1. Make a key for this set; its public half is one more seeded encryption of zero.
-            self._keys[parameters.name] = key = Key(parameters, self._secrets)
-            seed, body = key.public()
-            self.channel.send(PublicKey(SETS.index(parameters), seed, body))
-        return self._keys[parameters.name]
-
-    def _send(self, parameters: Parameters, plain: Iterator[np.ndarray], count: int, batch: int = BLOCKS) -> None:
-        """2. Encrypt and send `count` encoded polynomials (primes, N) or constants (primes,), `batch` in a message."""
-        key = self._key(parameters)
-        for start, pause in messages(count, batch):
-            if pause:
-                self.channel.recv(Ready)
-            made = []
-            for _ in range(min(batch, count - start)):
-                encoded = next(plain)
-                made.append(key.encrypt(encoded) if encoded.ndim == 2 else key.encrypt(None, encoded))
-            seeds = np.frombuffer(b"".join(seed for seed, _ in made), dtype=np.uint8)
-            self.channel.send(Ciphertexts(seeds.reshape(-1, lattice.SEED_BYTES), np.stack([body for _, body in made])))
-
-    def _receive(self, parameters: Parameters, count: int, batch: int = BLOCKS) -> Iterator[tuple[bytes, np.ndarray]]:
-        """Seed and body of each of `count` ciphertexts, as they come."""
-        if parameters.name not in self._theirs:
-            message = self.channel.recv(PublicKey)
-            if message.number != SETS.index(parameters) or len(message.body) != parameters.body_bytes:
-                raise PeerError(f"a public key of another parameter set came, {parameters.name} was due")
-            self._theirs[parameters.name] = lattice.PublicKey(parameters, message.seed, message.body)
-        for start, pause in messages(count, batch):
-            if pause:
-                self.channel.send(Ready())
-            expected = min(batch, count - start)
-            some = self.channel.recv(Ciphertexts)
-            if len(some.seeds) != expected or some.bodies.shape != (expected, parameters.body_bytes):
-                raise PeerError(f"{len(some.seeds)} ciphertexts came where {expected} were due")
-            for seed, body in zip(some.seeds, some.bodies, strict=True):
-                yield seed.tobytes(), body
-
-    def _send_rows(self, answers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        for start in range(0, len(answers), ANSWERS):
-            some = answers[start : start + ANSWERS]
-            self.channel.send(Rows(np.concatenate([first for first, _ in some]), np.stack([s for _, s in some])))
-
-    def _rows(self, sizes: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Answers of so many coefficients each, in order, as they come."""
-        for start in range(0, len(sizes), ANSWERS):
-            due = sizes[start : start + ANSWERS]
-            answer = self.channel.recv(Rows)
-            if len(answer.first) != sum(due) or len(answer.second) != len(due):
-                raise PeerError(f"answers of {len(answer.first)} rows came where {sum(due)} were due")
-            ends = np.cumsum(due)
-            for size, end, second in zip(due, ends, answer.second, strict=True):
-                yield answer.first[end - size : end], second
-
-
-class _Outbox:
-    """Collects answers of one coefficient and sends them in messages of ANSWERS, the last one shorter."""
-
-    def __init__(self, channel: Channel, kind: type[Firsts | LongFirsts], count: int) -> None:
-        self._channel = channel
-        self._kind = kind
-        self._left = count
-        self._held: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def put(self, first: np.ndarray, second: np.ndarray) -> None:
-        self._held.append((first, second))
-        self._left -= 1
-        if len(self._held) == ANSWERS or self._left == 0:
-            self._channel.send(self._kind(np.stack([f for f, _ in self._held]), np.stack([s for _, s in self._held])))
-            self._held = []
-
-
-def batch_of(parameters: Parameters) -> int:
-    """Ciphertexts in one message where nobody can begin before all have come."""
-    return BATCH_BYTES // (lattice.SEED_BYTES + parameters.body_bytes)
 
 
 def slot_groups(height: int, n: int) -> list[range]:
     """Blocks of slot products that are answered together: two groups make at most a window of ciphertexts."""
-    blocks, step = blocks_of(n), max(1, WINDOW // (2 * height))
+    blocks, step = blocks_of(n), max(1, exchange.WINDOW // (2 * height))
     return [range(start, min(blocks, start + step)) for start in range(0, blocks, step)]
-
-
-def messages(count: int, batch: int) -> Iterator[tuple[int, bool]]:
-    """The first ciphertext of each message, and whether the owner waits before it: a window is on its way unread."""
-    sent = 0
-    for start in range(0, count, batch):
-        pause = start - sent >= WINDOW
-        if pause:
-            sent = start
-        yield start, pause
 
 
 def _rows_of(block: int, n: int) -> slice:

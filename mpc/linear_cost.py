@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kernels.ntt import N
+from mpc.exchange import ANSWERS, BLOCKS, batch_of, messages
 from mpc.lattice import ANSWER_BYTES, NARROW, SEED_BYTES, WIDE, Parameters
 from mpc.lattice_long import LONG_BYTES
-from mpc.linear import ANSWERS, BLOCKS, batch_of, limb_count, messages, slot_groups, slot_set
+from mpc.linear import limb_count, slot_groups, slot_set
 
 __all__ = [
     "Cost",

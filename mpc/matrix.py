@@ -153,19 +153,19 @@ def _upload(linear: Linear, owned: Strips, shape: tuple[int, int, int]) -> None:
             for row in range(rows):
                 yield lattice.encode(WIDE, cut.left(part[row * cut.rows : (row + 1) * cut.rows]), WORD)
 
-    linear._send(WIDE, plain(), rows * strips)
+    linear.send(WIDE, plain(), rows * strips)
 
 
 def _multiply(linear: Linear, factors: Strips, shape: tuple[int, int, int], bits: int) -> np.ndarray:
     """3. Multiply each ciphertext as it comes with all our tiles of its strip: sums (rows, columns, 2, primes, N)."""
     cut = tile(*shape)
     rows, strips, columns = cut.counts(*shape)
-    linear._answers.spend(WIDE, cut.inner * cut.columns * strips, bits, shape[0] * shape[2])
+    linear.budget.spend(WIDE, cut.inner * cut.columns * strips, bits, shape[0] * shape[2])
     ring = WIDE.basis
     totals = np.zeros((rows, columns, 2, len(ring), N), dtype=np.uint64)
     held: list[np.ndarray] = []
 
-    for number, (seed, body) in enumerate(linear._receive(WIDE, rows * strips)):
+    for number, (seed, body) in enumerate(linear.ciphertexts(WIDE, rows * strips)):
         strip, row = divmod(number, rows)
         if row == 0:
             part = factors.part(slice(strip * cut.inner, min(factors.inner, (strip + 1) * cut.inner)))
@@ -183,26 +183,26 @@ def _multiply(linear: Linear, factors: Strips, shape: tuple[int, int, int], bits
 def _answer(linear: Linear, totals: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """4. Re-randomise, mask each coefficient that is a result, send: our shares (m, n)."""
     m, _, n = shape
-    cut, public = tile(*shape), linear._theirs[WIDE.name]
+    cut, public = tile(*shape), linear.theirs[WIDE.name]
     shares = np.empty((m, n), dtype=np.uint64)
     answers: list[tuple[np.ndarray, np.ndarray]] = []
     for i, j, height, width in _corners(cut, shape):
         places = cut.places(height, width)
-        first, second, share = public.answer_all(linear._secrets, totals[i, j], places, WORD)
+        first, second, share = public.answer_all(linear.secrets, totals[i, j], places, WORD)
         answers.append((first, second))
         here = slice(i * cut.rows, i * cut.rows + height), slice(j * cut.columns, j * cut.columns + width)
         shares[here] = share.reshape(height, width)
-    linear._send_rows(answers)
+    linear.send_rows(answers)
     return shares
 
 
 def _collect(linear: Linear, shape: tuple[int, int, int]) -> np.ndarray:
     """5. Decrypt the coefficients that were sent: our shares (m, n)."""
     m, _, n = shape
-    cut, key = tile(*shape), linear._key(WIDE)
+    cut, key = tile(*shape), linear.key(WIDE)
     shares = np.empty((m, n), dtype=np.uint64)
     corners = list(_corners(cut, shape))
-    answers = linear._rows([height * width for *_, height, width in corners])
+    answers = linear.rows([height * width for *_, height, width in corners])
     for (i, j, height, width), (first, second) in zip(corners, answers, strict=True):
         share = key.all(first, second, WORD, cut.places(height, width))
         here = slice(i * cut.rows, i * cut.rows + height), slice(j * cut.columns, j * cut.columns + width)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kstest
 
 from mpc import cost, histogram
-from mpc.linear import Ciphertexts
+from mpc.exchange import Ciphertexts
 from party.errors import InternalError, PeerError
 from tests.support import run_pair
 from tests.vfl.real import Pair

@@ -10,10 +10,11 @@ import pytest
 
 from kernels.ntt import N, basis
 from kernels.prg import Prg
-from mpc import lattice, lattice_long, linear, long
+from mpc import exchange, lattice, lattice_long, long
+from mpc.exchange import Ciphertexts, Firsts, LongFirsts
 from mpc.lattice import NARROW, WIDE, Budget, Key, PublicKey, Secrets
 from mpc.lattice_long import LONG
-from mpc.linear import Ciphertexts, Firsts, Linear, LongFirsts
+from mpc.linear import Linear
 from mpc.linear_cost import Cost, key_bytes, predict_inner, predict_long, predict_upload, predict_upload_long
 from party.errors import InternalError, PeerError
 from tests.support import channels, run_pair
@@ -228,7 +229,7 @@ def test_a_wrong_answer_is_refused(answer: Any) -> None:
 def test_narrow_ciphertexts_and_keys_are_refused_where_wide_ones_are_due() -> None:
     for number, parameters in ((0, NARROW), (1, WIDE)):
         ours, theirs = channels()
-        ours.send(linear.PublicKey(number, *Key(parameters, Secrets()).encrypt(None)))
+        ours.send(exchange.PublicKey(number, *Key(parameters, Secrets()).encrypt(None)))
         seed, body = Key(NARROW, Secrets()).encrypt(None)
         ours.send(Ciphertexts(np.frombuffer(seed, np.uint8)[None], body[None]))
         with pytest.raises(PeerError):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kernels.ntt import N, basis
-from mpc import encrypted, lattice, linear
+from mpc import encrypted, exchange, lattice
+from mpc.exchange import Ciphertexts, Firsts, PublicKey, Ready, Rows
 from mpc.lattice import NARROW, TRAIN, WIDE, WORD, Key, Secrets
-from mpc.linear import Ciphertexts, Firsts, Linear, PublicKey, Ready, Rows, smallest_slot_prime
+from mpc.linear import Linear, smallest_slot_prime
 from mpc.linear_cost import Cost, key_bytes, predict_inner, predict_matvec, predict_slots, predict_upload
 from party.errors import InternalError, PeerError
 from tests.support import channels, run_pair
@@ -150,9 +151,9 @@ def test_worst_case_noise_does_not_move_a_share(monkeypatch: pytest.MonkeyPatch)
 # --- bytes and rounds -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("blocks_in_window", [linear.WINDOW, 32])
+@pytest.mark.parametrize("blocks_in_window", [exchange.WINDOW, 32])
 def test_bytes_and_rounds_are_the_declared_ones(monkeypatch: pytest.MonkeyPatch, blocks_in_window: int) -> None:
-    monkeypatch.setattr(linear, "WINDOW", blocks_in_window)
+    monkeypatch.setattr(exchange, "WINDOW", blocks_in_window)
     a, b, run = _pair()
     rng = np.random.default_rng(11)
     n = 2 * N + 100
@@ -332,7 +333,7 @@ def test_a_product_of_polynomials_agrees_with_seal() -> None:
 
 @pytest.mark.slow
 def test_a_million_rows_with_packed_storage_and_pacing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(linear, "WINDOW", 64)
+    monkeypatch.setattr(exchange, "WINDOW", 64)
     monkeypatch.setattr(encrypted, "_EXPANDED_BYTES", 0)
     rng = np.random.default_rng(14)
     columns, rows = _words(rng, 2, 1_000_003), rng.integers(-(2**40), 2**40, (2, 1_000_003))

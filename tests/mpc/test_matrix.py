@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kernels.ntt import N
-from mpc import lattice, linear, matrix
+from mpc import exchange, lattice, matrix
+from mpc.exchange import Ciphertexts, PublicKey, Rows
 from mpc.lattice import WIDE, Key, Secrets
-from mpc.linear import Ciphertexts, Linear, PublicKey, Rows
+from mpc.linear import Linear
 from mpc.linear_cost import key_bytes
 from mpc.matrix import Strips, predict_matrix, products, tile, whole
 from party.errors import InternalError, PeerError
@@ -90,9 +91,9 @@ def test_a_tile_fits_and_costs_less_than_single_inner_products(shape: tuple[int,
     assert len(set(places)) == cut.rows * cut.columns and cut.inner - 1 <= places.min() and places.max() < N
 
 
-@pytest.mark.parametrize("window,together", [(linear.WINDOW, 64), (32, 0)])
+@pytest.mark.parametrize("window,together", [(exchange.WINDOW, 64), (32, 0)])
 def test_bytes_and_rounds_are_the_declared_ones(monkeypatch: pytest.MonkeyPatch, window: int, together: int) -> None:
-    monkeypatch.setattr(linear, "WINDOW", window)
+    monkeypatch.setattr(exchange, "WINDOW", window)
     monkeypatch.setattr(matrix, "_TOGETHER", together)
     rng = np.random.default_rng(3)
     a, b = (

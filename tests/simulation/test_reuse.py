@@ -20,7 +20,7 @@ import pytest
 
 from mpc.base_ot import BaseTransfer, Trees
 from mpc.engine import Engine
-from mpc.linear import Ciphertexts, Firsts, PublicKey, Rows
+from mpc.exchange import Ciphertexts, Firsts, PublicKey, Rows
 from mpc.ole import Direction
 from mpc.opening import Opened
 from mpc.ot import Correction, Correction16, Reply
@@ -188,7 +188,7 @@ def test_the_recorder_notices_a_seed_that_is_used_twice(record: Record) -> None:
     bank, telco = tables(120, seed=2)
     pair = Pair.real()
     for engine in pair.engines:
-        engine.linear._secrets.seed = lambda: bytes(16)  # type: ignore[method-assign]
+        engine.linear.secrets.seed = lambda: bytes(16)  # type: ignore[method-assign]
     pair.query(SQL, bank, telco)
     with pytest.raises(AssertionError, match="repeated: seed"):
         record.check("seed")

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from kernels.ntt import N
-from mpc.linear import Rows
+from mpc.exchange import Rows
 from mpc.ot import Reply
 from tests.support import run_pair
 from tests.vfl import ideal, tables
