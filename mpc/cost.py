@@ -18,7 +18,7 @@ __all__ = ["Meter", "setup_bytes"]
 _HEADER = 24
 _DIMENSION = 4
 _PLACES = 32
-_TRANSFERS = 1 << 16  # of one correction
+_TRANSFERS = 1 << 18  # of one correction
 _WORDS = 1 << 20  # of one reply, leaf message or opening
 _OCTETS = 1 << 22  # of one message of masked bits
 

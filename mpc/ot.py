@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -42,8 +42,9 @@ __all__ = ["Ot", "correlated"]
 
 Words = npt.NDArray[np.uint64]
 
-_ROWS = 1 << 16  # transfers a message and a piece of work: its arrays stay in cache
-_WIDTH = _ROWS // 8
+_ROWS = 1 << 16  # transfers a piece of work: its arrays stay in cache
+_PIECES = 4  # pieces a message
+_WIDTH = _PIECES * _ROWS // 8
 _WORDS = 1 << 20  # words of one reply: 8 MiB
 
 
@@ -113,24 +114,23 @@ class Ot:
         bits = _as_bits(bits)
         chooser, _ = self._ready()
         keys = np.empty((len(bits), words), dtype=np.uint64)
-        for rows in _chunks(len(bits)):
-            ours = np.packbits(bits[rows], bitorder="little")
-            columns, streams = chooser.expand(len(ours))
-            self.channel.send(Correction(streams ^ ours))
-            blocks = transpose_bits(columns)[: rows.stop - rows.start]
-            keys[rows] = keys_of(blocks, chooser.take(len(blocks), words), words)
+        for pieces in _messages(len(bits)):
+            corrections = []
+            for rows in pieces:
+                ours = np.packbits(bits[rows], bitorder="little")
+                columns, streams = chooser.expand(len(ours))
+                corrections.append(streams ^ ours)
+                blocks = transpose_bits(columns)[: rows.stop - rows.start]
+                keys[rows] = keys_of(blocks, chooser.take(len(blocks), words), words)
+            self.channel.send(Correction(np.concatenate(corrections, axis=1)))
         return keys
 
     def offer(self, n: int, words: int = 1) -> tuple[Words, Words]:
         """Both keys of n transfers, for choice 0 and choice 1: uint64 (n, words) each. Receives one message."""
         _, offerer = self._ready()
         keys = np.empty((2, n, words), dtype=np.uint64)
-        for rows in _chunks(n):
-            width = -(-(rows.stop - rows.start) // 8)
+        for rows, width, correction in _corrected(n, lambda: self.channel.recv(Correction).bits):
             columns, _ = offerer.expand(width)
-            correction = self.channel.recv(Correction).bits
-            if correction.shape[1] != width:
-                raise PeerError("a correction has a wrong number of transfers")
             columns ^= np.where(offerer.mask[:, None] != 0, np.repeat(correction, 4, axis=0), np.uint8(0))
             blocks = transpose_bits(columns)[: rows.stop - rows.start]
             first = offerer.take(len(blocks), words)
@@ -144,25 +144,24 @@ class Ot:
             raise InternalError("digits are uint8 of shape (n,) under 16")
         chooser, _ = self._ready()
         keys = np.empty(len(digits), dtype=np.uint8)
-        for rows in _chunks(len(digits)):
-            bits = (digits[rows] >> np.arange(4, dtype=np.uint8)[:, None]) & 1
-            ours = np.packbits(bits, axis=1, bitorder="little")
-            columns, streams = chooser.expand16(ours.shape[1])
-            self.channel.send(Correction16(streams ^ ours))
-            blocks = transpose_bits(columns)[: rows.stop - rows.start]
-            keys[rows] = hash_blocks(blocks, chooser.take(len(blocks), 1))[:, 0].astype(np.uint8)
+        for pieces in _messages(len(digits)):
+            corrections = []
+            for rows in pieces:
+                bits = (digits[rows] >> np.arange(4, dtype=np.uint8)[:, None]) & 1
+                ours = np.packbits(bits, axis=1, bitorder="little")
+                columns, streams = chooser.expand16(ours.shape[1])
+                corrections.append(streams ^ ours)
+                blocks = transpose_bits(columns)[: rows.stop - rows.start]
+                keys[rows] = hash_blocks(blocks, chooser.take(len(blocks), 1))[:, 0].astype(np.uint8)
+            self.channel.send(Correction16(np.concatenate(corrections, axis=2)))
         return keys
 
     def offer16(self, n: int) -> np.ndarray:
         """All 16 keys of n transfers: uint8 (16, n). Receives one message."""
         _, offerer = self._ready()
         keys = np.empty((LEAVES, n), dtype=np.uint8)
-        for rows in _chunks(n):
-            width = -(-(rows.stop - rows.start) // 8)
+        for rows, width, correction in _corrected(n, lambda: self.channel.recv(Correction16).planes):
             columns, _ = offerer.expand16(width)
-            correction = self.channel.recv(Correction16).planes
-            if correction.shape[2] != width:
-                raise PeerError("a correction has a wrong number of transfers")
             for place in range(PLACES):
                 columns[4 * place : 4 * place + 4] ^= times(correction[place], int(offerer.offset[place]))
             blocks = transpose_bits(columns)[: rows.stop - rows.start]
@@ -281,8 +280,22 @@ def correlated(zero: Words, one: Words, deltas: Words, length: int = 1) -> tuple
     return long.add(long.subtract(zero, one, length), deltas, length), long.negative(zero, length)
 
 
-def _chunks(n: int) -> Iterator[slice]:
-    return (slice(start, min(n, start + _ROWS)) for start in range(0, n, _ROWS))
+def _messages(n: int) -> Iterator[list[slice]]:
+    """The pieces of work of each message."""
+    pieces = [slice(start, min(n, start + _ROWS)) for start in range(0, n, _ROWS)]
+    return (pieces[start : start + _PIECES] for start in range(0, len(pieces), _PIECES))
+
+
+def _corrected(n: int, receive: Callable[[], np.ndarray]) -> Iterator[tuple[slice, int, np.ndarray]]:
+    """Each piece of work with its width in octets and its part of the chooser's message (last axis)."""
+    for pieces in _messages(n):
+        correction, widths = receive(), [-(-(rows.stop - rows.start) // 8) for rows in pieces]
+        if correction.shape[-1] != sum(widths):
+            raise PeerError("a correction has a wrong number of transfers")
+        start = 0
+        for rows, width in zip(pieces, widths, strict=True):
+            yield rows, width, correction[..., start : start + width]
+            start += width
 
 
 def _as_bits(bits: np.ndarray) -> np.ndarray:

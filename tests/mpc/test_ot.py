@@ -20,7 +20,7 @@ def pair() -> Any:
         yield made
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 1000, 65535, 65536, 65537])
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 1000, 65535, 65536, 65537, 2**18 + 9])
 def test_correlated_shares_add_up(pair: tuple[Half, Half], n: int) -> None:
     rng = np.random.default_rng(n)
     deltas = rng.integers(0, 2**64, n, dtype=np.uint64)
@@ -122,7 +122,7 @@ def test_correlated_transfer_costs_what_it_declares(pair: tuple[Half, Half], n: 
     assert costs[0] == costs[1] and costs[0][0] == costs[0][1]
     sent, messages, _, rounds = costs[0][0]
     assert rounds == 2
-    assert messages == -(-n // 65536) + -(-n * words // 2**20)
+    assert messages == -(-n // 2**18) + -(-n * words // 2**20)
     assert sent == 32 * -(-n // 8) + 8 * n * words + 28 * messages
 
 
