@@ -250,7 +250,12 @@ def _agree(channel: Channel, side: Side, proposed: Proposed) -> Agreement:
     ours = Verdict(not reasons, reasons, read, resume, policy.min_rows, policy.min_size, nonce)
     if reasons:
         refused(us, reasons)
-    theirs = channel.swap(ours, limits.SETUP_SECONDS)
+    try:
+        theirs = channel.swap(ours, limits.SETUP_SECONDS)
+    except PeerRefused as error:  # the end of its refusal has overtaken its verdict
+        if not reasons:
+            refused(peer, error.message)
+        raise
     if reasons:
         raise PolicyRefused(
             f"our policy does not allow it: {reasons}", party=us,

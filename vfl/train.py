@@ -114,8 +114,9 @@ def train(
     half = fit_weights(arithmetic, table, settings_of(spec), checkpoints or MemoryCheckpoints(), progress)
     intercept, weights = (None, half.weights) if label is None else (float(half.weights[0]), half.weights[1:])
     model = ModelHalf(
-        ready.names, ready.means, ready.sds, tuple(map(float, weights)), intercept, spec.winsorise, ready.recipe
-    )
+        ready.names, ready.means, ready.sds, tuple(map(float, weights)), intercept, spec.winsorise, ready.recipe,
+        offset=spec.offset.get(us),
+    )  # fmt: skip
     # 10. Metrics of the test rows, on shares; held-out rows are neither training nor test rows.
     seen, named = ~held, sum(map(len, spec.features.values()))
     logits = model.partial_logits(ready.values) + (0.0 if known.offset is None else known.offset)

@@ -37,8 +37,9 @@ def test_looking_verbs_answer_with_the_keys_of_the_contract(tmp_path: Path) -> N
             "w": ["aggregate"],
         }
         online = expect(tally(pair.bank, "plan", job, "--json")).json
+        # before the run: after it the history of the alignment is part of a plan
+        offline = expect(tally(pair.bank, "plan", job, "--offline", "--json")).json
         result = expect(tally(pair.bank, "run", job, "--direct", "--json")).json
-    offline = expect(tally(pair.bank, "plan", job, "--offline", "--json")).json
     assert online == offline and online["missing"] == {"bank": [], "telco": []} and online["explain"]
     assert online["predicted"]["align"]["bytes"] > 0
     assert all(online["calibrated"].values())  # the check above measured our kernels and this link

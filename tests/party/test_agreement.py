@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -254,6 +255,29 @@ def test_a_verdicts_words_are_made_printable(pair: Pair) -> None:
     with pytest.raises(TallyError) as caught:
         run_pair(lambda: propose(pair.us, pair.sides["bank"], "run-1", JOB), lambda: _ignored(rude), pair.us, pair.peer)
     assert "\x1b" not in str(caught.value) and "never" in str(caught.value)
+
+
+def test_a_refusal_whose_end_overtakes_its_verdict_is_written_down_too(pair: Pair) -> None:
+    def hasty() -> None:
+        with pair.peer.stage("agree"):
+            pair.peer.recv(Proposal)
+            pair.peer.bind("run-1")
+            pair.peer.send(Verdict(False, "closed", bytes(32), b"", 1, 0, bytes(32)))
+            raise PolicyRefused("our policy does not allow it: closed", party="telco")
+
+    swap = pair.us.swap
+
+    def late(message: Any, *rest: Any) -> Any:
+        if isinstance(message, Verdict):
+            time.sleep(0.3)  # the peer's verdict and its abort are both here
+        return swap(message, *rest)
+
+    pair.us.swap = late  # type: ignore[method-assign]
+    with pytest.raises(PeerRefused, match="closed"):
+        run_pair(
+            lambda: propose(pair.us, pair.sides["bank"], "run-1", JOB), lambda: _ignored(hasty), pair.us, pair.peer
+        )
+    assert [event for event, _ in pair.ledgers["bank"].events] == ["refused"]
 
 
 def _ignored(side: Callable[[], None]) -> None:
