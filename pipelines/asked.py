@@ -156,6 +156,7 @@ def train_spec(job: Job) -> vfl.TrainSpec:
         preparing=vfl.Preparing(dict(job.train.prepare), job.train.screen),
         inference=job.train.inference,
         metrics=job.train.metrics.wanted(),
+        cross_validation=job.train.cross_validation,
     )
 
 
@@ -249,12 +250,14 @@ def _scored(job: Job) -> tuple[str, int] | tuple[()]:
 
 
 def queries(job: Job, party: str) -> int:
-    """How many queries this job takes from a party's budget: its answers, a model, scores; and one for each of its
-    columns for which the other's label is counted in bins."""
+    """How many queries this job takes from a party's budget: its answers, a model, scores; one for each of its columns
+    for which the other's label is counted in bins; and one for each penalty that is tried."""
     scored = job.score is not None and job.score.receiver == party
     counted = 0
     if job.train is not None and job.train.prepare and party != job.train.label.partition(".")[0]:
         counted = len(train_spec(job).preparing.woe(party, dict(job.train.features)[party]))
+    if job.train is not None and job.train.cross_validation is not None:
+        counted += len(job.train.cross_validation.l2)
     return sum(item.answers for item in job.analyse if party in item.to) + (job.train is not None) + scored + counted
 
 

@@ -17,9 +17,10 @@ from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
 from pipelines.job_score import Score
-from pipelines.measured import Measured
+from pipelines.measured import Measured, cross_validation_of
 
 if TYPE_CHECKING:
+    from vfl.folds import CrossValidation
     from vfl.recipes import Recipe, Screen
 
 __all__ = ["Align", "Analysis", "Job", "Train"]
@@ -84,6 +85,7 @@ class Train:
     screen: Screen | None = None
     inference: bool = False
     metrics: Measured = field(default_factory=Measured)
+    cross_validation: CrossValidation | None = None
 
     def columns_read(self) -> dict[str, tuple[str, ...]]:
         """What a score reads of each party: its features, and its offset where there is one."""
@@ -105,6 +107,8 @@ class Train:
             found["inference"] = True
         if self.metrics != Measured():
             found["metrics"] = self.metrics.canonical()
+        if self.cross_validation is not None:
+            found["cross_validation"] = self.cross_validation.canonical()
         return found
 
     def preparation(self) -> dict[str, Any]:
@@ -214,6 +218,7 @@ class Job:
                     *_preparation(train),
                     _truth(train.get("inference", False)),
                     Measured() if "metrics" not in train else Measured.from_canonical(train["metrics"]),
+                    cross_validation_of(train),
                 ),
                 score=None if score is None else Score.from_canonical(score),
                 version=int(raw["version"]),
@@ -331,6 +336,8 @@ class Job:
             yield "train.early_stopping", "is between 1 and 100 checks without a lower held-out loss", "3 is usual"
         if not 0.01 <= train.validation_fraction <= 0.5:
             yield "train.validation_fraction", "is between 0.01 and 0.5", "0.1 is the default"
+        for key, reason, hint in train.cross_validation.complaints() if train.cross_validation is not None else ():
+            yield f"train.cross_validation.{key}", reason, hint
         if train.prepare or train.screen is not None:
             from vfl.recipes import Preparing  # a query trains nothing
 

@@ -1,4 +1,4 @@
-"""`train.metrics` of a job: which metrics are computed on shares and who receives them."""
+"""`train.metrics` and `train.cross_validation` of a job: what is computed on shares of a model, and who receives it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from party.yamlfile import Reader
 
 if TYPE_CHECKING:
     import vfl
+    from vfl.folds import CrossValidation
 
-__all__ = ["Measured", "read_measured"]
+__all__ = ["Measured", "cross_validation_of", "read_cross_validation", "read_measured"]
 
 _FLAGS = ("brier", "deciles", "curves", "hosmer_lemeshow", "psi", "likelihood_ratio")
 
@@ -71,3 +72,28 @@ def read_measured(node: Reader | None) -> Measured:
         None if threshold is None or threshold.is_null else threshold.number(),
         **flags,
     )
+
+
+def read_cross_validation(node: Reader | None) -> CrossValidation | None:
+    """The mapping under `train.cross_validation`; None where there is none."""
+    if node is None or node.is_null:
+        return None
+    from vfl.folds import CrossValidation  # a query trains nothing
+
+    node.refuse_unknown(("folds", "l2", "metric"))
+    default = CrossValidation()
+    folds, penalties, metric = map(node.optional, ("folds", "l2", "metric"))
+    return CrossValidation(
+        default.folds if folds is None else folds.integer(0, 1000),
+        default.l2 if penalties is None else tuple(item.number() for item in penalties.list(100)),
+        default.metric if metric is None else metric.text(20),
+    )
+
+
+def cross_validation_of(train: Mapping[str, Any]) -> CrossValidation | None:
+    """The same of a peer's words; ValueError, KeyError or TypeError when they are none."""
+    if "cross_validation" not in train:
+        return None
+    from vfl.folds import CrossValidation
+
+    return CrossValidation.from_canonical(train["cross_validation"])

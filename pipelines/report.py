@@ -11,7 +11,7 @@ from party.errors import UsageError
 from party.home import Home, replace_file
 from party.ledger import Ledger
 from pipelines.plots import model_plots
-from pipelines.results import alignment_lines, rows_text
+from pipelines.results import alignment_lines, rows_text, validation_rows
 from pipelines.runs import RunState
 
 __all__ = ["write_report"]
@@ -68,6 +68,7 @@ def write_report(home: Home, state: RunState) -> Path:
         disclosures=disclosures,
         learns=learns,
         aligned=alignment_lines(result["details"].get("alignment") or {}),
+        validated=validation_rows(result["model"] or _NO_MODEL),
         plots=model_plots(result["model"] or _NO_MODEL),
         counted=rows_text(result).partition(" ")[2],
     )

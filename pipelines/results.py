@@ -25,6 +25,8 @@ __all__ = [
     "rows_text",
     "table_text",
     "text",
+    "validation_lines",
+    "validation_rows",
 ]
 
 _WORD = 1 << 63  # Arrow's integers end here
@@ -131,6 +133,8 @@ def _model(live: Live) -> dict[str, Any] | None:
         "passes": kept["passes"],
         "converged": kept["converged"],
         "left_out": kept.get("left_out", []),
+        "l2": kept.get("l2"),
+        "cross_validation": kept.get("cross_validation"),
         "inference": kept.get("inference"),
         "inference_refused": kept.get("inference_refused"),
         "fit": kept.get("fit"),
@@ -154,6 +158,7 @@ def text(result: dict[str, Any]) -> str:
         lines += ["", f"model {model['id']}: " + ", ".join(f"{key} {_short(value)}" for key, value in single.items())]
         lines += [f"  {printable(name):24} {value:+.4f}" for name, value in model["coefficients"].items()]
         lines += inference_lines(model)
+        lines += validation_lines(model)
         lines += _measured(model["metrics"])
     if result["scores"]:
         lines += ["", f"scores: {printable(result['scores']['path'])}, {result['scores']['rows']} rows"]
@@ -213,6 +218,24 @@ def inference_lines(model: dict[str, Any]) -> list[str]:
     }
     rows = [{shown: row[key] for key, shown in names.items()} for row in model["inference"]]
     return [*told, "", table_text(list(names.values()), rows)]
+
+
+def validation_lines(model: dict[str, Any]) -> list[str]:
+    """The folds of each penalty and their mean, and which was taken; nothing where the job asks for none."""
+    rows = validation_rows(model)
+    return ["", f"cross-validation, l2 {model['l2']:g} taken:", table_text(list(rows[0]), rows)] if rows else []
+
+
+def validation_rows(model: dict[str, Any]) -> list[dict[str, Any]]:
+    """A line for each penalty and fold, and one of means for each penalty."""
+    folds = model.get("cross_validation") or []
+    found = []
+    for l2 in dict.fromkeys(row["l2"] for row in folds):
+        those = [row for row in folds if row["l2"] == l2]
+        found += [{key: row[key] for key in ("l2", "fold", "auc", "log_loss")} for row in those]
+        means = {key: sum(row[key] for row in those) / len(those) for key in ("auc", "log_loss")}
+        found.append({"l2": l2, "fold": "mean", **means})
+    return found
 
 
 def rows_text(result: dict[str, Any]) -> str:

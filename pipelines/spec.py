@@ -13,7 +13,7 @@ from pipelines.job_score import FORMS, STANDARD, Scale, Score
 
 if TYPE_CHECKING:
     from vfl.recipes import Recipe, Screen
-from pipelines.measured import read_measured
+from pipelines.measured import read_cross_validation, read_measured
 
 __all__ = ["read_job"]
 
@@ -110,11 +110,15 @@ def _train(top: Reader) -> Train | None:
         return None
     known = ("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes")
     options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction")
-    node.refuse_unknown((*known, *options, "prepare", "screen", "inference", "metrics"))
+    node.refuse_unknown((*known, *options, "prepare", "screen", "inference", "metrics", "cross_validation"))
     features = node.required("features").mapping()
     defaults = Train("", ())
     winsorise, most = node.optional("winsorise"), node.optional("max_passes")
     weights, offset, patience, inference = map(node.optional, ("weights", "offset", "early_stopping", "inference"))
+
+    tried, penalty = read_cross_validation(node.optional("cross_validation")), node.optional("l2")
+    if tried is not None and penalty is not None:
+        raise penalty.error("is what `cross_validation` is to find", hint="leave out one of the two")
 
     def number(key: str, default: float) -> float:
         reader = node.optional(key)
@@ -137,6 +141,7 @@ def _train(top: Reader) -> Train | None:
         screen=_screen(node.optional("screen")),
         inference=inference is not None and inference.boolean(),
         metrics=read_measured(node.optional("metrics")),
+        cross_validation=tried,
     )
 
 

@@ -214,6 +214,8 @@ def train(live: Live) -> None:
             "passes": fitted.passes,
             "converged": fitted.stopped,
             "left_out": list(fitted.left_out),
+            "l2": fitted.l2,
+            "cross_validation": None if fitted.validated is None else fitted.validated.as_list(),
             "inference": None if fitted.inference is None else fitted.inference.as_list(),
             "inference_refused": None if fitted.inference is None else fitted.inference.refusal,
             "fit": None if fitted.inference is None or fitted.inference.fit is None else fitted.inference.fit.as_dict(),

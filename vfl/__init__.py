@@ -1,7 +1,10 @@
 """One model, split by columns: logistic regression trained and scored on shares."""
 
+from vfl.crossval import Validated
 from vfl.estimator import SplitLogisticRegression
 from vfl.fitted import Preparation, columns_of, standardised
+from vfl.folds import CrossValidation
+from vfl.local import LocalSplit
 from vfl.metrics import Metrics, auc, ks, log_loss
 from vfl.model import ModelHalf
 from vfl.recipes import Preparing, Recipe, Screen
@@ -13,8 +16,10 @@ from vfl.wanted import Wanted
 
 __all__ = [
     "Checkpoints",
+    "CrossValidation",
     "FileCheckpoints",
     "Fitted",
+    "LocalSplit",
     "MemoryCheckpoints",
     "Metrics",
     "ModelHalf",
@@ -25,6 +30,7 @@ __all__ = [
     "Screen",
     "SplitLogisticRegression",
     "TrainSpec",
+    "Validated",
     "Wanted",
     "auc",
     "columns_of",

@@ -8,7 +8,7 @@ from mpc import histogram
 from mpc.cost import Meter
 from mpc.linear_cost import Cost, predict_inner, predict_matvec, predict_upload
 from vfl.grid import CHUNKS, FINE, cells_of
-from vfl.metrics_shared import bins_for, coarse_bins_for, table_cells, table_groups
+from vfl.metrics_shared import bins_for, coarse_bins_for, shared_bins_for, table_cells, table_groups
 from vfl.wanted import Wanted
 
 __all__ = ["declared"]
@@ -39,7 +39,8 @@ class _Declared:
 
     def run(self) -> None:
         """Every step of `vfl.metrics_shared`, in its order."""
-        meter, wanted, bins = self._meter, self._wanted, bins_for(self._test)
+        meter, wanted = self._meter, self._wanted
+        bins = bins_for(self._test) if self._chunks > 1 else shared_bins_for(self._test)
         meter.swap(_ENDS, _ENDS)
         self._counted(self._test, bins, 2)
         cells = cells_of(bins, self._chunks)
@@ -48,8 +49,9 @@ class _Declared:
         self._linear(1 - self._label, predict_upload(1, 2 * cells))
         self._linear(1 - self._label, predict_inner(1, 1, _SIGNED))
         meter.to_arithmetic(1)
-        self._knock_out(2 * cells)
-        meter.open(2, self._to)
+        if wanted.ks:
+            self._knock_out(2 * cells)
+        meter.open(1 + wanted.ks, self._to)
         means = 1 + wanted.brier
         self._corrections(self._test, means)
         meter.to_arithmetic(means)

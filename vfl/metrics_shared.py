@@ -22,13 +22,23 @@ from mpc.engine import Engine
 from party.errors import InternalError
 from vfl import grid as grids
 from vfl import measures, metrics
-from vfl.grid import FINE, Grid, Range, Shares
+from vfl.grid import FINE, Cyclic, Grid, Range, Shares
 from vfl.metrics import Group, Metrics, sigmoid
 from vfl.wanted import BRIER, CONFUSION, GROUPS, LIKELIHOOD, METRICS, STABILITY, TABLE, Wanted
 
-__all__ = ["bins_for", "coarse_bins_for", "measure", "merge_of", "merged", "table_cells", "table_groups"]
+__all__ = [
+    "bins_for",
+    "coarse_bins_for",
+    "measure",
+    "merge_of",
+    "merged",
+    "shared_bins_for",
+    "table_cells",
+    "table_groups",
+]
 
 _BINS = ((512, 4096), (1536, 2048), (3072, 1024), (8192, 512), (32_768, 256))  # for at most so many rows
+_SHARED_BINS = ((512, 4096), (1536, 2048), (16_384, 1024))
 _COARSE_BINS = ((4096, 256), (16_384, 128))
 _TABLE_CELLS = 896  # at least so many, if there are, where rows are grouped by score
 _LIKELIHOOD_BITS = 26
@@ -41,6 +51,11 @@ Words = np.ndarray
 def bins_for(rows: int) -> int:
     """Bins a chunk for so many test rows: the noise of rounding falls with rows, the bytes rise."""
     return next((bins for most, bins in _BINS if rows <= most), 128)
+
+
+def shared_bins_for(rows: int) -> int:
+    """The same where logits are shares: they go around a whole period, four times as wide as most logits reach."""
+    return next((bins for most, bins in _SHARED_BINS if rows <= most), 512)
 
 
 def coarse_bins_for(rows: int) -> int:
@@ -104,7 +119,7 @@ def _between(ours: Range, theirs: Range, label_holder: bool) -> Callable[[int], 
 
 
 def _cyclic(period: int) -> Callable[[int], Grid]:
-    return lambda bins: grids.Cyclic.over(period, bins)
+    return lambda bins: Cyclic.over(period, bins)
 
 
 def _enough(label: np.ndarray, test: np.ndarray, least: int) -> bool:
@@ -144,6 +159,7 @@ class _Measurement:
         self._test = test
         self._least = engine.guard.min_rows if engine.guard.min_rows > 1 else 0  # 1 switches the protection off
         us, peer = engine.channel.us, engine.channel.peer
+        self._around = isinstance(make(2), Cyclic)
         self._to = tuple(party for party in (us, peer) if party in wanted.receivers((us, peer)))
 
     def run(self, logits: np.ndarray, features: int) -> dict[str, Any] | None:
@@ -151,7 +167,7 @@ class _Measurement:
         ours, rows = logits[self._test], int(self._test.sum())
         label = None if self._label is None else self._label[self._test]
         # 2. and 3. Count test rows by class and cell.
-        on = self._grid(bins_for(rows))
+        on = self._grid((shared_bins_for if self._around else bins_for)(rows))
         index = on.rounded(ours, self._fine)
         counts = grids.counted(self._engine, on, index, label, 2)
         # 4. and 5. Single numbers.
@@ -175,9 +191,13 @@ class _Measurement:
     def _separation(self, counts: Words, label: np.ndarray | None) -> dict[str, Any]:
         sizes = None if label is None else (int((label == 0).sum()), int(label.sum()))
         shares = measures.cumulative(self._engine, counts, sizes)
-        both = [measures.auc(self._engine, shares, label is None), measures.ks(self._engine, shares)]
-        opened = self._open(np.concatenate(both), METRICS) / 2.0**measures.OPENED_BITS
-        return {"auc": float(opened[0]), "ks": float(opened[1])}
+        measured = measures.auc_of_shares if self._around else measures.auc
+        found = [measured(self._engine, shares, label is None)]
+        if self._wanted.ks:
+            found.append(measures.ks(self._engine, shares))
+        opened = self._open(np.concatenate(found), self._wanted.name) / 2.0**measures.OPENED_BITS
+        auc = float(opened[0]) / (measures.SHARPENED if self._around else 1)
+        return {"auc": auc, "ks": float(opened[1]) if self._wanted.ks else None}
 
     def _losses(
         self, on: Grid, counts: Words, rounded: tuple[np.ndarray, np.ndarray, np.ndarray | None]
@@ -190,8 +210,8 @@ class _Measurement:
         cut = truncate(self._engine, share, bits - measures.OPENED_BITS)
         found = {}
         for name, value in zip(kinds, cut, strict=True):
-            told = "log_loss" if name == METRICS else "brier"
-            found[told] = float(self._open(value.reshape(1), name)[0]) / 2.0**measures.OPENED_BITS
+            told, under = ("log_loss", self._wanted.name) if name == METRICS else ("brier", name)
+            found[told] = float(self._open(value.reshape(1), under)[0]) / 2.0**measures.OPENED_BITS
         return found
 
     def _corrections(self, on: Grid, rounded: tuple[np.ndarray, np.ndarray, np.ndarray | None], count: int) -> Words:

@@ -21,6 +21,7 @@ from party.errors import DataError
 __all__ = [
     "LEAST_FEATURES",
     "MATRIX_BITS",
+    "Aside",
     "Known",
     "Prepared",
     "Whitened",
@@ -54,24 +55,36 @@ class Prepared:
 
 
 @dataclass(frozen=True, repr=False)
+class Aside:
+    """Rows that no pass sees, for whom a model whose weights stay shared is measured: prepared columns (m, d), the
+    label at its holder, our offset."""
+
+    values: np.ndarray
+    label: np.ndarray | None = None
+    offset: np.ndarray | None = None
+
+
+@dataclass(frozen=True, repr=False)
 class Known:
     """What one side knows of the rows beside its columns, float64 (n,) each or None.
 
     label: 0/1, at the label holder. weights: of rows in the loss, at the label holder. offset: added to the logit.
-    held: how many of the rows, the last, are held out: they are in no gradient, their loss ends the training.
+    held: how many of the rows, the last, are held out: they are in no gradient, their loss ends the training. aside:
+    other rows, which training does not see.
     """
 
     label: np.ndarray | None = None
     weights: np.ndarray | None = None
     offset: np.ndarray | None = None
     held: int = 0
+    aside: Aside | None = None
 
     def part(self, rows: np.ndarray | slice, held: int) -> Known:
         """The same of some rows."""
         label, weights, offset = (
             None if values is None else values[rows] for values in (self.label, self.weights, self.offset)
         )
-        return Known(label, weights, offset, held)
+        return Known(label, weights, offset, held, self.aside)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,10 +99,16 @@ class Whitened:
     @property
     def scale(self) -> int:
         """Fraction bits fx: the most with |entry| 2^fx < 2^19. The one number of the preparation that is opened."""
-        largest = float(np.abs(self.values).max(initial=0.0))
-        if largest == 0.0:
-            return MATRIX_BITS - 1
-        return min(MATRIX_BITS - 1, math.ceil(MATRIX_BITS - 1 - math.log2(largest)) - 1)
+        return _scale(self.values)
+
+    def apply(self, values: np.ndarray, *, intercept: bool) -> np.ndarray:
+        """Other standardised rows (m, d), whitened as those were."""
+        matrix = np.hstack([np.ones((len(values), 1)), values]) if intercept else values
+        return np.asarray(matrix @ self.transform)
+
+    def scale_with(self, more: np.ndarray) -> int:
+        """The same for these rows and further whitened ones."""
+        return min(self.scale, _scale(more))
 
 
 def split(rows: int, test_fraction: float, salt: bytes) -> np.ndarray:
@@ -205,6 +224,13 @@ def whiten(values: np.ndarray, l2: float, *, intercept: bool, known: Known | Non
     roots = np.where(held, 2.0**exponent / np.sqrt(np.where(held, size, 1.0)), 0.0)
     transform = (axes * roots) @ axes.T
     return Whitened(matrix @ transform, transform, transform.T @ (ridge[:, None] * transform), exponent)
+
+
+def _scale(whitened: np.ndarray) -> int:
+    largest = float(np.abs(whitened).max(initial=0.0))
+    if largest == 0.0:
+        return MATRIX_BITS - 1
+    return min(MATRIX_BITS - 1, math.ceil(MATRIX_BITS - 1 - math.log2(largest)) - 1)
 
 
 def scaled(

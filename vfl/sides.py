@@ -18,7 +18,7 @@ from vfl.prepare import MATRIX_BITS, Known, Whitened
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.state import State
 
-__all__ = ["Ours", "Part", "Settings", "first_state", "ours", "shuffled"]
+__all__ = ["Ours", "Part", "Settings", "Trained", "first_state", "fixed", "ours", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,24 @@ class Ours:
         return state.digest()
 
 
+@dataclass(frozen=True, repr=False)
+class Trained:
+    """After the last pass: nothing of the weights is open. aside: our whitened columns of the rows set aside, int64
+    (d, m), no rows where there are none; run: the run's name, under which states are kept."""
+
+    side: Ours
+    state: State
+    whitened: Whitened
+    aside: np.ndarray
+    run: bytes
+
+
 def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings: Settings) -> Ours:
     """Our columns in fixed point and our place among the weights; theirs: how many columns the peer has."""
     scales.check()
     rows = len(whitened.values) - known.held
-    data = np.rint(whitened.values.T * 2.0**scales.matrix).astype(np.int64)
-    penalty = np.rint(whitened.penalty * 2.0**scales.penalty).astype(np.int64)
-    if max(int(np.abs(data).max(initial=0)), int(np.abs(penalty).max(initial=0))) >= 1 << (MATRIX_BITS - 1):
-        raise InternalError("a whitened column does not fit its fixed point")
+    data = fixed(whitened.values.T, scales.matrix)
+    penalty = fixed(whitened.penalty, scales.penalty)
     signs = None if known.label is None else 2.0 * known.label - 1.0
     weights = None if known.weights is None else known.weights * 2.0**-scales.most
 
@@ -107,6 +117,14 @@ def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings
         (slice(0, width), slice(width, width + theirs)) if first else (slice(theirs, theirs + width), slice(0, theirs))
     )
     return Ours((*parts, part(rows, 0)), block, peer_block, scales, settings)
+
+
+def fixed(values: np.ndarray, bits: int) -> np.ndarray:
+    """Whitened columns with so many fraction bits, int64 below 2^19."""
+    found = np.rint(values * 2.0**bits).astype(np.int64)
+    if int(np.abs(found).max(initial=0)) >= 1 << (MATRIX_BITS - 1):
+        raise InternalError("a whitened column does not fit its fixed point")
+    return np.asarray(found)
 
 
 def shuffled(rows: int, held: int) -> np.ndarray:

@@ -11,15 +11,18 @@ from party.request import Opening, Request, Use
 from party.scores import logit_bits
 from vfl import cost, inference_cost, schedule
 from vfl.checks import CHECK_BITS
+from vfl.crossval_cost import predict_folds
+from vfl.folds import CrossValidation
 from vfl.inference import DETERMINED, LIKELIHOOD, REACH, errors_name, period_of
 from vfl.metrics_cost import declared
 from vfl.preparation_cost import predict_preparation
 from vfl.prepare import LEAST_FEATURES
 from vfl.recipes import Preparing
-from vfl.wanted import ENDS, METRICS, Wanted
+from vfl.wanted import ENDS, FOLDS, METRICS, Wanted
 
 __all__ = [
     "ENDS",
+    "FOLDS",
     "METRICS",
     "SCALE",
     "SCORES",
@@ -80,6 +83,7 @@ class TrainSpec:
     preparing: Preparing = field(default_factory=Preparing)
     inference: bool = False  # standard errors of each party's own weights
     metrics: Wanted = field(default_factory=Wanted)
+    cross_validation: CrossValidation | None = None  # in place of l2
 
     @property
     def label_holder(self) -> str:
@@ -125,6 +129,8 @@ class TrainSpec:
         if self.inference and sum(map(len, self.features.values())) > _MOST_INFERRED:
             raise UsageError(f"train.inference takes at most {_MOST_INFERRED} features of both sides together")
         self.metrics.check(self.parties)
+        if self.cross_validation is not None:
+            self.cross_validation.check()
         for party in self.parties:
             columns = self.features.get(party, ())
             if len(set(columns)) != len(columns):
@@ -172,6 +178,8 @@ def request(spec: TrainSpec, receiver: str | None = None, decimals: int = 3) -> 
         openings |= {Opening(errors_name(party), party) for party in spec.parties}
         openings.add(Opening(LIKELIHOOD, spec.label_holder))
     openings |= {Opening(name, party) for name in spec.metrics.names for party in spec.metrics.receivers(spec.parties)}
+    if spec.cross_validation is not None:
+        openings |= {Opening(FOLDS, party) for party in spec.parties}
     if receiver is not None:
         if receiver not in spec.parties:
             raise UsageError(f"score.receiver {receiver} does not take part")
@@ -215,6 +223,9 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
         ),
     ]
     once = _inference_cost(spec, training, columns)
+    tried = [_folds_cost(spec, shape, passes) for passes in (most, expected)]
+    if spec.cross_validation is not None:
+        lines += spec.cross_validation.lines(tried[1].bytes)
     lines += _inference_lines(spec, once)
     if spec.preparing.tails(spec.features, spec.winsorise):
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
@@ -232,7 +243,14 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
         )
     setup = cost.Cost(cost.setup_bytes(shape) + before.bytes, 4 + before.rounds, _SETUP_SECONDS)
     setup += cost.Cost(measured, _METRICS_ROUNDS, 5e-8 * measured)
-    return Plan(tuple(lines), most, whole + setup + once, likely + setup + once)
+    return Plan(tuple(lines), most, whole + setup + once + tried[0], likely + setup + once + tried[1])
+
+
+def _folds_cost(spec: TrainSpec, shape: cost.Shape, passes: int) -> cost.Cost:
+    """Of cross-validation, where the job asks for it."""
+    if spec.cross_validation is None:
+        return cost.Cost(0, 0, 0.0)
+    return predict_folds(spec.cross_validation, shape, spec.parties.index(spec.label_holder), passes)
 
 
 def _inference_cost(spec: TrainSpec, training: int, widths: tuple[int, int]) -> cost.Cost:

@@ -62,6 +62,7 @@ class State:
     has_best: bool = False
     waited: int = 0  # checks since then
     stopped: bool = False
+    found: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64, public: what cross-validation measured
 
     @property
     def model(self) -> np.ndarray:
@@ -80,6 +81,10 @@ class Checkpoints(Protocol):
         """48 bytes of this run of ours, the same whenever it is asked: a key of 32, a nonce of 16."""
         ...
 
+    def under(self, name: str) -> Checkpoints:
+        """A place of its own, with a secret of its own, for another training of this run; the same whenever asked."""
+        ...
+
 
 class MemoryCheckpoints:
     """Checkpoints that die with the process: tests, and runs that are not to be resumed."""
@@ -87,6 +92,7 @@ class MemoryCheckpoints:
     def __init__(self) -> None:
         self._kept: dict[int, dict[str, np.ndarray]] = {}
         self._secret = secrets.token_bytes(_SECRET)
+        self._under: dict[str, MemoryCheckpoints] = {}
 
     def save(self, number: int, arrays: dict[str, np.ndarray]) -> None:
         """Keep a copy; older than the last few go."""
@@ -100,6 +106,10 @@ class MemoryCheckpoints:
     def secret(self) -> bytes:
         """Drawn when this object was made."""
         return self._secret
+
+    def under(self, name: str) -> MemoryCheckpoints:
+        """Made at the first call of this name."""
+        return self._under.setdefault(name, MemoryCheckpoints())
 
 
 class FileCheckpoints:
@@ -127,6 +137,10 @@ class FileCheckpoints:
         if len(found) != _SECRET:
             raise InternalError("the secret of this training is damaged", hint="run again with --new")
         return found
+
+    def under(self, name: str) -> FileCheckpoints:
+        """A folder inside."""
+        return FileCheckpoints(self._folder / name)
 
     def _write(self, name: str, content: bytes) -> None:
         new = self._folder / f"{name}.new"
@@ -157,15 +171,15 @@ class FileCheckpoints:
 
 
 _NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "stopped")
-_SHARES = ("weights", "loss", "best", "best_loss")
+_ARRAYS = ("weights", "loss", "best", "best_loss", "found")
 
 
 def saved(checkpoints: Checkpoints, state: State, run: bytes) -> None:
     """Store a state under the mark of this run."""
     numbers = np.array([int(getattr(state, name)) for name in _NUMBERS], dtype=np.int64)
     mark = np.frombuffer(_mark(run, state.number), dtype=np.uint8)
-    shares = {name: getattr(state, name) for name in _SHARES}
-    checkpoints.save(state.number, {"mark": mark, "numbers": numbers, **shares})
+    arrays = {name: getattr(state, name) for name in _ARRAYS}
+    checkpoints.save(state.number, {"mark": mark, "numbers": numbers, **arrays})
 
 
 def resume(arithmetic: Arithmetic, checkpoints: Checkpoints, inputs: bytes, weights: int) -> tuple[State | None, bytes]:
@@ -188,7 +202,7 @@ def resume(arithmetic: Arithmetic, checkpoints: Checkpoints, inputs: bytes, weig
         numbers = dict(zip(_NUMBERS, map(int, entry["numbers"]), strict=True))
         mark = entry["mark"].tobytes()
         if mark in held and mark == _mark(run, numbers["number"]):
-            fields: dict[str, Any] = {name: entry[name] for name in _SHARES} | numbers
+            fields: dict[str, Any] = {name: entry[name] for name in _ARRAYS} | numbers
             return State(**fields), run
     return None, run
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Annotated
 
 import numpy as np
@@ -17,6 +18,7 @@ from mpc.engine import Engine
 from party.errors import DataError, PeerError
 from party.message import Int, Message
 from vfl import passes, prepare, schedule
+from vfl.crossval import Table, Validated, choose
 from vfl.inference import Inference, Sample, infer
 from vfl.metrics import Metrics
 from vfl.metrics_shared import measure
@@ -28,11 +30,11 @@ from vfl.rows import MOST_WEIGHT, check_weights
 from vfl.rows import known as know
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.secure import Arithmetic, Secure
-from vfl.sides import Settings, first_state, ours, shuffled
+from vfl.sides import Settings, Trained, first_state, fixed, ours, shuffled
 from vfl.spec import SCALE, WEIGHING, TrainSpec, weights_name
 from vfl.state import Checkpoints, MemoryCheckpoints, resume, saved
 
-__all__ = ["Fitted", "Half", "Settings", "fit_weights", "train"]
+__all__ = ["Fitted", "Half", "Settings", "fit_shared", "fit_weights", "open_weights", "train"]
 
 _LEAST_SCALE, _MOST_SCALE = 0, prepare.MATRIX_BITS - 1
 
@@ -78,6 +80,8 @@ class Fitted:
     left_out: tuple[str, ...] = ()  # of both parties' columns, by the screen, as party.column
     notes: tuple[str, ...] = ()  # of our preparation, for our user
     inference: Inference | None = None  # where the job asks for it
+    validated: Validated | None = None  # likewise
+    l2: float = 1.0  # the penalty it was trained with
 
 
 def train(
@@ -110,8 +114,12 @@ def train(
     ready = made_ready(engine, features, spec, ~training, label)
     order = np.concatenate([np.flatnonzero(training), np.flatnonzero(held)])
     table = (ready.values[order], known.part(order, int(held.sum())), ready.theirs + (label is None))
-    arithmetic = Secure(engine, prepare.MATRIX_BITS)
-    half = fit_weights(arithmetic, table, settings_of(spec), checkpoints or MemoryCheckpoints(), progress)
+    arithmetic, kept, validated = Secure(engine, prepare.MATRIX_BITS), checkpoints or MemoryCheckpoints(), None
+    if spec.cross_validation is not None:
+        tried = Table(*table, settings_of(spec))
+        validated = choose(engine, spec.cross_validation, tried, salt, fit_shared, (kept, progress))
+        spec = replace(spec, l2=validated.l2)
+    half = fit_weights(arithmetic, table, settings_of(spec), kept, progress)
     intercept, weights = (None, half.weights) if label is None else (float(half.weights[0]), half.weights[1:])
     model = ModelHalf(
         ready.names, ready.means, ready.sds, tuple(map(float, weights)), intercept, spec.winsorise, ready.recipe,
@@ -126,7 +134,7 @@ def train(
         rows, weighed = ready.values[training], known.part(training, 0).weights
         sample = Sample(rows, logits[training], None if label is None else label[training], weighed, half.most)
         inference = infer(arithmetic, sample, model, spec.l2, table[2])
-    told = ready.left_out, ready.notes, inference
+    told = ready.left_out, ready.notes, inference, validated, spec.l2
     return Fitted(model, metrics, test, ready.values, half.passes, half.stopped, half.period, *told)
 
 
@@ -149,7 +157,18 @@ def fit_weights(
     checkpoints: Checkpoints,
     progress: Progress | None = None,
 ) -> Half:
-    """Steps 0 to 8 on standardised rows. table: (values (n, d), what we know of the rows, columns of the peer).
+    """Steps 0 to 8 on standardised rows, as `fit_shared`; each block of weights is opened to its owner alone."""
+    return open_weights(arithmetic, fit_shared(arithmetic, table, settings, checkpoints, progress))
+
+
+def fit_shared(
+    arithmetic: Arithmetic,
+    table: tuple[np.ndarray, Known, int],
+    settings: Settings,
+    checkpoints: Checkpoints,
+    progress: Progress | None = None,
+) -> Trained:
+    """Steps 0 to 7: passes until one says stop. table: (values (n, d), what we know of the rows, columns of the peer).
 
     Held-out rows come last. Raises DataError for rows that cannot be trained on, PeerError for a peer that brings
     something else than agreed.
@@ -164,18 +183,21 @@ def fit_weights(
     # 0. Whiten our own columns and agree on one fixed-point scale.
     mean, most = _weights_scale(arithmetic, known, rows) if settings.weighed else (0, 0)
     whitened = prepare.whiten(values, settings.l2, intercept=known.label is not None, known=known, mean=mean)
-    if whitened.scale < _LEAST_SCALE:
+    aside = whitened.apply(known.aside.values, intercept=known.label is not None) if known.aside else _no_rows(whitened)
+    scale = whitened.scale_with(aside)
+    if scale < _LEAST_SCALE:
         raise DataError("our columns are too heavy-tailed for fixed point", hint="winsorise, or transform the columns")
     arithmetic.disclose(SCALE, arithmetic.peer, 1)
-    answer = arithmetic.swap(Scale(whitened.scale, whitened.values.shape[1]))
+    answer = arithmetic.swap(Scale(scale, whitened.values.shape[1]))
     if answer.columns != theirs:
         raise PeerError(f"{arithmetic.peer} brings {answer.columns} columns where {theirs} were agreed")
     slots = schedule.slot_bits(rows, most - mean)
-    scales = Scales(min(whitened.scale, answer.bits), slots, whitened.exponent, mean, most)
+    scales = Scales(min(scale, answer.bits), slots, whitened.exponent, mean, most)
     side = ours(whitened, known, theirs, scales, settings)
 
     begin = first_state(side, whitened, known)
-    state, run = resume(arithmetic, checkpoints, side.digest() + begin.weights.tobytes(), side.weights)
+    inputs = side.digest() + begin.weights.tobytes() + _of_aside(known, aside)
+    state, run = resume(arithmetic, checkpoints, inputs, side.weights)
     state = state or begin
     arithmetic = arithmetic.seeded(checkpoints.secret())
     most_passes = settings.passes or schedule.pass_limit(rows, weighed=settings.weighed)
@@ -187,16 +209,34 @@ def fit_weights(
         saved(checkpoints, state, run)
         if progress is not None:
             progress(state.number, passes.told(before, state))
+    return Trained(side, state, whitened, fixed(aside.T, scales.matrix), run)
 
-    # 8. Open to each side its own block, and nothing of the other's.
+
+def open_weights(arithmetic: Arithmetic, trained: Trained) -> Half:
+    """Step 8. Opens to each side its own block, and nothing of the other's."""
+    side, state = trained.side, trained.state
     opened: dict[str, np.ndarray] = {}
     blocks = [(side.block, arithmetic.us), (side.peer_block, arithmetic.peer)]
     for block, owner in sorted(blocks, key=lambda pair: pair[0].start):
         found = arithmetic.open_to(state.model[block], weights_name(owner), owner)
         if found is not None:
             opened[owner] = ring.decode(found, WEIGHT_BITS)
-    weights = whitened.transform @ opened[arithmetic.us]
-    return Half(weights, state.number, state.stopped, state.period, most)
+    weights = trained.whitened.transform @ opened[arithmetic.us]
+    return Half(weights, state.number, state.stopped, state.period, side.scales.most)
+
+
+def _no_rows(whitened: prepare.Whitened) -> np.ndarray:
+    return np.zeros((0, whitened.values.shape[1]))
+
+
+def _of_aside(known: Known, whitened: np.ndarray) -> bytes:
+    """A digest of the rows set aside: with others, what was found of them is not to be used again."""
+    if known.aside is None:
+        return b""
+    state = sha256(np.ascontiguousarray(whitened).data)
+    for values in (known.aside.label, known.aside.offset):
+        state.update(b"\x00" if values is None else np.ascontiguousarray(values).data)
+    return state.digest()
 
 
 def _check_rows(known: Known, rows: int) -> None:

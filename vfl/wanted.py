@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from party.errors import UsageError
 
-__all__ = ["BRIER", "CONFUSION", "ENDS", "GROUPS", "LIKELIHOOD", "METRICS", "STABILITY", "TABLE", "Wanted"]
+__all__ = ["BRIER", "CONFUSION", "ENDS", "FOLDS", "GROUPS", "LIKELIHOOD", "METRICS", "STABILITY", "TABLE", "Wanted"]
 
 ENDS = "train: range of own logits and whether test classes suffice"
 METRICS = "train: metrics of the test rows"
+FOLDS = "train: metrics of each fold and candidate"
 BRIER = "train: Brier score of the test rows"
 CONFUSION = "train: confusion of the test rows"
 TABLE = "train: test rows and events by score"
@@ -26,7 +27,8 @@ class Wanted:
 
     to: parties, or none for both. threshold: a probability at which test rows are counted as events or not. groups: 20,
     10 or 0 groups of test rows by score (lift, calibration, ROC points, Hosmer-Lemeshow). stability: the population
-    stability index of test against training rows. likelihood: the likelihood-ratio test on the training rows.
+    stability index of test against training rows. likelihood: the likelihood-ratio test on the training rows. name:
+    under which the first numbers are opened; ks: whether KS is one of them (it takes most of the rounds).
     """
 
     to: tuple[str, ...] = ()
@@ -35,6 +37,8 @@ class Wanted:
     groups: int = 0
     stability: bool = False
     likelihood: bool = False
+    name: str = METRICS
+    ks: bool = True
 
     def check(self, parties: Sequence[str]) -> None:
         """Raises UsageError for what cannot be measured."""
@@ -52,7 +56,7 @@ class Wanted:
     @property
     def names(self) -> Iterator[str]:
         """What is opened to the receivers."""
-        yield METRICS
+        yield self.name
         wanted = {
             BRIER: self.brier,
             CONFUSION: self.threshold is not None,

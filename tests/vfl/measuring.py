@@ -56,3 +56,5 @@ def coarse(monkeypatch: Any, bins: int) -> None:
     """A coarse grid where rounding does not matter: the same counts sooner."""
     for module in (metrics_shared, metrics_reference, metrics_cost):
         monkeypatch.setattr(module, "bins_for", lambda rows: bins)
+    for module in (metrics_shared, metrics_cost):
+        monkeypatch.setattr(module, "shared_bins_for", lambda rows: bins)
