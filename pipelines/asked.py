@@ -157,6 +157,8 @@ def train_spec(job: Job) -> vfl.TrainSpec:
         inference=job.train.inference,
         metrics=job.train.metrics.wanted(),
         cross_validation=job.train.cross_validation,
+        l1=job.train.fitting.l1,
+        method=job.train.fitting.method,
     )
 
 

@@ -16,6 +16,7 @@ from mpc.statistics.wanted import KINDS, MOMENTS, Wanted
 from party.canonical import canonical
 from party.errors import PeerError, UsageError
 from party.files import DUPLICATES
+from pipelines.fitting import Fitting
 from pipelines.job_score import Score
 from pipelines.measured import Measured, cross_validation_of
 
@@ -86,6 +87,7 @@ class Train:
     inference: bool = False
     metrics: Measured = field(default_factory=Measured)
     cross_validation: CrossValidation | None = None
+    fitting: Fitting = field(default_factory=Fitting)
 
     def columns_read(self) -> dict[str, tuple[str, ...]]:
         """What a score reads of each party: its features, and its offset where there is one."""
@@ -94,7 +96,7 @@ class Train:
 
     def options(self) -> dict[str, Any]:
         """Weights, offsets and early stopping as both sides digest them, where they are said."""
-        found: dict[str, Any] = {}
+        found = self.fitting.canonical()
         if self.weights is not None:
             found["weights"] = self.weights
         if self.class_weight is not None:
@@ -219,6 +221,7 @@ class Job:
                     _truth(train.get("inference", False)),
                     Measured() if "metrics" not in train else Measured.from_canonical(train["metrics"]),
                     cross_validation_of(train),
+                    Fitting.from_canonical(train),
                 ),
                 score=None if score is None else Score.from_canonical(score),
                 version=int(raw["version"]),
@@ -303,8 +306,8 @@ class Job:
                 yield f"train.features.{party}", "names at least one column, each once", None
             if f"{party}.{train.label.split('.')[-1]}" == train.label and train.label.split(".")[-1] in columns:
                 yield f"train.features.{party}", "the label is no feature", None
-        if not 0 < train.l2 <= 1e6:
-            yield "train.l2", "is above 0 and at most 1e6", "1.0 is scikit-learn's C=1"
+        told = {"inference": train.inference, "likelihood_ratio": train.metrics.likelihood_ratio}
+        yield from train.fitting.complaints(train.l2, tried=train.cross_validation is not None, **told)
         if train.winsorise is not None and not 0.5 <= train.winsorise <= 100:
             yield "train.winsorise", "is between 0.5 and 100 standard deviations, or null", "3.0 is the default"
         if not 0 <= train.test_fraction <= 0.9:

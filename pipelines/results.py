@@ -156,7 +156,7 @@ def text(result: dict[str, Any]) -> str:
     if model:
         single = {key: value for key, value in model["metrics"].items() if not isinstance(value, dict | list)}
         lines += ["", f"model {model['id']}: " + ", ".join(f"{key} {_short(value)}" for key, value in single.items())]
-        lines += [f"  {printable(name):24} {value:+.4f}" for name, value in model["coefficients"].items()]
+        lines += [f"  {printable(name):24} {_signed(value)}" for name, value in model["coefficients"].items()]
         lines += inference_lines(model)
         lines += validation_lines(model)
         lines += _measured(model["metrics"])
@@ -165,6 +165,11 @@ def text(result: dict[str, Any]) -> str:
     spent = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result["timings"].items() if seconds)
     total = (result["bytes"]["sent"] + result["bytes"]["received"]) / 1e6
     return "\n".join([*lines, "", f"{spent}; {total:.1f} MB"])
+
+
+def _signed(value: float) -> str:
+    """A coefficient; 0 alone where l1 made it exactly 0."""
+    return f"{value:+.4f}" if value else "0"
 
 
 def _measured(metrics: dict[str, Any]) -> list[str]:

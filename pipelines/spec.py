@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mpc.statistics.wanted import KINDS, Wanted
 from party.scores import MOST_DECIMALS
 from party.yamlfile import Reader, load
+from pipelines.fitting import Fitting
 from pipelines.job import Align, Analysis, Job, Train
 from pipelines.job_score import FORMS, STANDARD, Scale, Score
 
@@ -109,7 +110,7 @@ def _train(top: Reader) -> Train | None:
     if node is None or node.is_null:
         return None
     known = ("label", "features", "l2", "winsorise", "test_fraction", "tol", "max_passes")
-    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction")
+    options = ("weights", "class_weight", "offset", "early_stopping", "validation_fraction", "l1", "method")
     node.refuse_unknown((*known, *options, "prepare", "screen", "inference", "metrics", "cross_validation"))
     features = node.required("features").mapping()
     defaults = Train("", ())
@@ -142,6 +143,7 @@ def _train(top: Reader) -> Train | None:
         inference=inference is not None and inference.boolean(),
         metrics=read_measured(node.optional("metrics")),
         cross_validation=tried,
+        fitting=Fitting.read(node),
     )
 
 

@@ -12,7 +12,8 @@ from kernels.ntt import N
 from mpc import cost, linear_cost
 from mpc.lattice import NARROW, WIDE
 from mpc.linear import slot_set
-from vfl import schedule, series
+from mpc.matrix import predict_matrix
+from vfl import proximal, schedule, series
 from vfl.checks import COMPARE_BITS
 from vfl.prepare import MATRIX_BITS
 
@@ -28,12 +29,13 @@ class Shape:
     columns: tuple[int, int]
     period: int
     slots: int
+    l1: bool = False
 
     def part(self, number: int) -> Shape:
         """The rows of pass `number`: the first of many rows see a quarter."""
         warm = number <= schedule.WARM_PASSES and self.rows >= schedule.WARM_ROWS
         rows = self.rows >> schedule.WARM_SHIFT if warm else self.rows
-        return Shape(rows, self.held, self.columns, self.period, self.slots)
+        return Shape(rows, self.held, self.columns, self.period, self.slots, self.l1)
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,29 @@ def of_pass(shape: Shape, number: int, *, stops: bool = True) -> Cost:
     meter.to_arithmetic(outputs * seen)
     if checking:
         groups = [1, 1] + [2 * weights] * schedule.may_stop(number) + [1] * (stops and shape.held > 0)
-        meter.truncate_and_test(weights, COMPARE_BITS, groups)
-    else:
+        meter.truncate_and_test(2 * weights if shape.l1 else weights, COMPARE_BITS, groups)
+    elif not shape.l1:
         meter.to_arithmetic(weights)
-    moved = meter.bytes + sum(part.owner + part.multiplier for part in lattice)
+    shrunk = shrinking(shape.columns, checking=checking) if shape.l1 else Cost(0, 0, 0.0)
+    moved = meter.bytes + sum(part.owner + part.multiplier for part in lattice) + shrunk.bytes
     # products and gradients go both ways at once; then the slots, the lift, the truncation, and what was found
-    rounds = max(lattice[0].rounds, lattice[1].rounds) + 1 + lattice[2].rounds + 2 + checking
-    return Cost(moved, rounds, _seconds(shape, height, outputs))
+    rounds = max(lattice[0].rounds, lattice[1].rounds) + 1 + lattice[2].rounds + 2 + checking + shrunk.rounds
+    return Cost(moved, rounds, _seconds(shape, height, outputs) + shrunk.seconds)
+
+
+def shrinking(columns: tuple[int, int], *, checking: bool = False) -> Cost:
+    """What l1 adds to a pass: a truncation of all weights, and the steps of `vfl.proximal`. checking: the last
+    truncation is the one beside the check bits, counted there."""
+    weights, meter = sum(columns), cost.Meter()
+    both = [predict_matrix(1, 2 * d, 2 * d) for d in columns]
+    meter.to_arithmetic(weights)
+    for step in range(1, proximal.STEPS + 1):
+        if not checking or step < proximal.STEPS:
+            meter.to_arithmetic(2 * weights)
+        meter.negative(2 * weights, proximal.SIGN_BITS)
+        meter.select(2 * weights)
+    moved = meter.bytes + proximal.STEPS * sum(part.owner + part.multiplier for part in both)
+    return Cost(moved, _SHRINK_ROUNDS * proximal.STEPS - checking, _SHRINK * proximal.STEPS)
 
 
 def of_passes(shape: Shape, passes: int, *, stops: bool = True) -> Cost:
@@ -96,3 +114,6 @@ _SLOT_OWNER = 3.0e-4  # of one value in 8192 rows
 _SLOT_MULTIPLIER = 4.0e-4
 _COLUMN = 5.0e-4  # of one column in 8192 rows, products and gradients
 _LIFT = 4.0e-7
+_SHRINK = 0.04  # of one proximal step, any width
+SHRINK_MESSAGES = 22 * proximal.STEPS
+_SHRINK_ROUNDS = 10  # product 2, truncation 1, signs 5, selection 2

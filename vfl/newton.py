@@ -7,6 +7,7 @@ lift, penalty and check bits, is taken over, and only the multiplication is adde
 vectors, one ciphertext and one answer each way.
 
 Opened besides what passes open: the bit of `vfl.information.DETERMINED` for each H. Everything else stays shared.
+`vfl.train` calls `advance` once a pass and keeps each state, the share of X in it, so that a run that was cut goes on.
 Step 8 of docs/protocols/14-inference.md. Source: Newton's method for the logistic model, McCullagh and Nelder, 1989,
 section 2.5; chord steps, Kelley, "Iterative Methods for Linear and Nonlinear Equations", 1995, section 5.4.
 """
@@ -19,42 +20,44 @@ import numpy as np
 
 from mpc import ring
 from mpc.matrix import BITS, whole
-from party.errors import DataError, UsageError
+from party.errors import DataError, InternalError
 from vfl import information, likelihood, passes
 from vfl.information import X_BITS, Block
-from vfl.prepare import MATRIX_BITS, Whitened
+from vfl.prepare import MATRIX_BITS
 from vfl.schedule import AHEAD_BITS, WEIGHT_BITS
 from vfl.secure import Arithmetic
-from vfl.sides import Ours
+from vfl.sides import MOST_WEIGHTS, Ours
 from vfl.state import State
 
-__all__ = ["MOST_WEIGHTS", "REFRESHES", "fit", "inverse_at", "step"]
+__all__ = ["CHORDS", "LEAST_STEPS", "MOST_WEIGHTS", "PLAIN", "advance", "inverse_at", "refreshes", "step"]
 
-MOST_WEIGHTS = 40  # of both sides: beyond, plain passes cost less
-REFRESHES = 3  # times that H is computed anew
-CHORDS = 2  # steps with each
+PLAIN = 6  # passes before: from far away a Newton step may overshoot
+CHORDS = 2  # steps with each H
+LEAST_STEPS = 4  # before the small gradient of a pass may end the training: it is small along collinear columns anyway
 
 
-def fit(arithmetic: Arithmetic, side: Ours, whitened: Whitened, state: State) -> State:
-    """REFRESHES times H and its inverse, and CHORDS steps with each, from `state` on; the state after them.
+def refreshes(number: int) -> bool:
+    """Whether pass `number`, from 1, begins with a new H where no pass before was dropped."""
+    return number > PLAIN and (number - PLAIN - 1) % CHORDS == 0
 
-    A step that a check bit drops (margins left the window, the loss rose) goes back as a plain pass does, and the next
-    H follows. Peer learns each step's check bits and one bit for each H. Raises UsageError for wide tables, DataError
-    where H cannot be inverted.
+
+def advance(arithmetic: Arithmetic, side: Ours, state: State) -> State:
+    """One pass: a plain one, or from pass PLAIN + 1 on a second-order step, with a new H for every CHORDS of them.
+
+    A step that a check bit drops (margins left the window, the loss rose) goes back as a plain pass does, and a new H
+    follows. It ends where a checking pass finds its steps small, as a plain training does, but not before LEAST_STEPS.
+    Peer learns the pass's check bits and one bit for each H. Raises DataError where H cannot be inverted.
     """
-    if side.weights > MOST_WEIGHTS:
-        raise UsageError(f"method newton takes at most {MOST_WEIGHTS} weights of both sides together")
-    if side.settings.weighed:
-        raise UsageError("method newton takes no weights of rows or classes")
-    theirs = side.peer_block.stop - side.peer_block.start
-    block = information.block_of(whitened, side.scales.matrix, theirs, holder=side.parts[-1].signs is not None)
-    for _ in range(REFRESHES):
-        inverse = inverse_at(arithmetic, side, block, state)
-        for _ in range(CHORDS):
-            state = step(arithmetic, side, state, inverse)
-            if state.k == 0:
-                break
-    return state
+    if side.second is None:
+        raise InternalError("no second-order training")
+    if state.number < PLAIN:
+        return passes.one_pass(arithmetic, side, state)
+    inverse, used = state.inverse, state.chords
+    if inverse.ndim == 1 or used >= CHORDS or state.k == 0:
+        inverse, used = inverse_at(arithmetic, side, side.second, state), 0
+    after = step(arithmetic, side, state, inverse)
+    early = after.number < PLAIN + LEAST_STEPS
+    return replace(after, inverse=inverse, chords=used + 1, stopped=after.stopped and not early)
 
 
 def inverse_at(arithmetic: Arithmetic, side: Ours, block: Block, state: State) -> np.ndarray:
@@ -83,8 +86,9 @@ def inverse_at(arithmetic: Arithmetic, side: Ours, block: Block, state: State) -
 
 def step(arithmetic: Arithmetic, side: Ours, state: State, inverse: np.ndarray) -> State:
     """One pass whose step is multiplied by twice the inverse. The peer learns the pass's check bits, if it checks."""
-    # without momentum: a pass then moves by minus half the whitened gradient, and cannot stop by its own small steps
-    after = passes.one_pass(arithmetic, side, replace(state, k=0))
+    # without momentum: a pass moves by minus half the whitened gradient, and may end the training where that is small
+    still = np.stack([state.weights[0], state.weights[0], state.weights[2]])
+    after = passes.one_pass(arithmetic, side, replace(state, weights=still, k=max(state.k, 1)))
     if after.k == 0:
         return after
     moved = after.weights[0] - state.weights[0]

@@ -16,7 +16,8 @@ from dataclasses import replace
 import numpy as np
 
 from mpc import ring
-from vfl import checks, schedule, series, waves
+from party.errors import InternalError
+from vfl import checks, proximal, schedule, series, waves
 from vfl.prepare import MATRIX_BITS
 from vfl.schedule import AHEAD_BITS
 from vfl.secure import Arithmetic
@@ -72,15 +73,19 @@ def one_pass(arithmetic: Arithmetic, side: Ours, state: State) -> State:
     shift = scales.shift + state.halvings
     kept = ahead << np.uint64(shift - (AHEAD_BITS - schedule.WEIGHT_BITS))
     if not checking:
-        return _moved(state, arithmetic.truncate(kept - gradient, shift))
+        moved = arithmetic.truncate(kept - gradient, shift)
+        return _moved(state, moved) if side.shrink is None else _shrunk(arithmetic, side, state, moved, None)
 
     # 7. Guard, loss, held-out loss and stop, compared on shares beside the truncation; their bits opened.
     sums = checks.Sums(
         crowd=lifted[1, :rows].sum(keepdims=True, dtype=np.uint64),
         loss=lifted[2, :rows].sum(keepdims=True, dtype=np.uint64),
         held=lifted[2, rows:].sum(keepdims=True, dtype=np.uint64),
-        gradient=gradient,
+        step=gradient,
+        limit=checks.gradient_limit(side, state),
     )
+    if side.shrink is not None:
+        return _shrunk(arithmetic, side, state, arithmetic.truncate(kept - gradient, shift), sums)
     asked = checks.asked(side, state, sums)
     weights, bits = arithmetic.truncate_and_test(kept - gradient, shift, asked, checks.CHECK_BITS)
     return checks.decide(side, (state, _moved(state, weights)), sums, bits)
@@ -89,6 +94,27 @@ def one_pass(arithmetic: Arithmetic, side: Ours, state: State) -> State:
 def _moved(state: State, weights: np.ndarray) -> State:
     stack = np.stack([weights, state.weights[0], state.weights[1]])
     return replace(state, weights=stack, number=state.number + 1, k=state.k + 1)
+
+
+def _shrunk(arithmetic: Arithmetic, side: Ours, state: State, moved: np.ndarray, sums: checks.Sums | None) -> State:
+    """6a. The proximal steps of L1 from the point that the gradient step reached; on a checking pass, with sums, step 7
+    beside the last truncation: the step that is compared is what z + y changes in this pass."""
+    if side.shrink is None:
+        raise InternalError("no l1 to shrink by")
+    split, bits, found = state.split[0], None, moved
+    for number in range(1, proximal.STEPS + 1):
+        full = proximal.product(arithmetic, side.shrink, split, moved, state.halvings)
+        if sums is not None and number == proximal.STEPS:
+            change = split[1] - state.split[0].sum(axis=0, dtype=np.uint64)
+            step = full[0] + (change << np.uint64(proximal.STEP_BITS))
+            asked = checks.asked(side, state, replace(sums, step=step, limit=checks.shrunk_limit(side, state)))
+            found, bits = arithmetic.truncate_and_test(full, proximal.STEP_BITS, asked, checks.CHECK_BITS)
+        else:
+            found = arithmetic.truncate(full, proximal.STEP_BITS)
+        split = proximal.soft(arithmetic, side.shrink, split, found[0])
+    after = _moved(state, found[1])
+    after = replace(after, split=np.stack([split, state.split[0], state.split[1]]))
+    return after if sums is None or bits is None else checks.decide(side, (state, after), sums, bits)
 
 
 def told(before: State, after: State) -> str:

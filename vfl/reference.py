@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from vfl import series
-from vfl.prepare import whiten
+from vfl.prepare import Whitened, whiten
+from vfl.proximal import STEPS
 from vfl.schedule import momentum, stop_limit
 
-__all__ = ["errors", "fit"]
+__all__ = ["errors", "fit", "shrunk"]
 
 
 def errors(label_block: np.ndarray, feature_block: np.ndarray, logits: np.ndarray, l2: float) -> np.ndarray:
@@ -27,12 +28,20 @@ def errors(label_block: np.ndarray, feature_block: np.ndarray, logits: np.ndarra
 
 
 def fit(
-    label_block: np.ndarray, feature_block: np.ndarray, label: np.ndarray, *, l2: float, passes: int, period: int = 64
+    label_block: np.ndarray,
+    feature_block: np.ndarray,
+    label: np.ndarray,
+    *,
+    l2: float,
+    passes: int,
+    l1: float = 0.0,
 ) -> tuple[Sequence[np.ndarray], int]:
     """Train on standardised blocks (n, d_A), (n, d_B): ([intercept + weights of A, weights of B], passes done).
 
-    Stops early by the same rule as the protocol at tol 1e-6. No guard: the caller chooses the period.
+    Stops early by the same rule as the protocol at tol 1e-6. No guard: the period stays 64. With l1 every pass ends
+    with steps of `shrunk` on either block, and the weights are z.
     """
+    period = 64
     sides = [whiten(label_block, l2, intercept=True), whiten(feature_block, l2, intercept=False)]
     columns = np.hstack([side.values for side in sides])
     cut = sides[0].values.shape[1]
@@ -42,6 +51,8 @@ def fit(
     weights = np.concatenate([np.linalg.pinv(sides[0].transform) @ start, np.zeros(columns.shape[1] - cut)])
     before, exponent = weights, sides[0].exponent
     limit = stop_limit(len(label), len(weights), 1e-6)
+    first, second = slice(0, cut), slice(cut, len(weights))
+    states = [np.stack([block, 0 * block]) for block in (start, np.zeros(len(weights) - cut))]
     done = 0
     for done in range(1, passes + 1):
         speed = momentum(done - 1) / 256
@@ -52,6 +63,37 @@ def fit(
         gradient[cut:] += sides[1].penalty @ ahead[cut:]
         step = gradient * 2.0 ** (-2 * exponent - 1)
         before, weights = weights, ahead - step
+        if l1 > 0.0:
+            earlier, blocks = [state.sum(axis=0) for state in states], (first, second)
+            found = [
+                shrunk(side, weights[block], state, l1, intercept=block is first)
+                for side, block, state in zip(sides, blocks, states, strict=True)
+            ]
+            weights, states = np.concatenate([u for u, _ in found]), [state for _, state in found]
+            step = np.concatenate([now.sum(axis=0) - then for now, then in zip(states, earlier, strict=True)]) / 2
         if done > 1 and float(np.abs(step).max()) * 2.0**exponent <= limit:
             break
+    if l1 > 0.0:
+        return [states[0][0], states[1][0]], done
     return [sides[0].transform @ weights[:cut], sides[1].transform @ weights[cut:]], done
+
+
+def shrunk(
+    side: Whitened, reached: np.ndarray, state: np.ndarray, l1: float, *, intercept: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The steps of `vfl.proximal` by solving their equations: (whitened weights (d,), z and y (2, d)).
+
+    reached: whitened weights after the gradient step; state: z and y of the pass before.
+    """
+    back = np.linalg.pinv(side.transform)
+    metric = 2.0 * 4.0**side.exponent * back @ back  # 2 H
+    size = float(np.trace(metric)) / len(metric)
+    rho = min(max(5.0 * l1, 0.3 * size), size)
+    threshold = np.full(len(metric), l1 / rho)
+    threshold[0] = 0.0 if intercept else threshold[0]
+    (z, y), at = state, side.transform @ reached
+    for _ in range(STEPS):
+        w = np.linalg.solve(metric + rho * np.eye(len(metric)), metric @ at + rho * (z - y))
+        z = np.sign(w + y) * np.maximum(np.abs(w + y) - threshold, 0.0)
+        y = w + y - z
+    return back @ w, np.stack([z, y])

@@ -90,6 +90,10 @@ class Arithmetic(Protocol):
         """XOR shares of [value < 0] for |value| < 2^(bits - 1), uint8."""
         ...
 
+    def select(self, bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Shares of bit * value from XOR shares of bits and shares of values, (n,) each."""
+        ...
+
     def to_arithmetic(self, bits: np.ndarray) -> np.ndarray:
         """XOR shares of bits to shares modulo 2^64."""
         ...
@@ -182,6 +186,9 @@ class Secure:
 
     def negative(self, share: np.ndarray, bits: int) -> np.ndarray:
         return compare.negative(self._engine, share, bits)
+
+    def select(self, bits: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return convert.select(self._engine, bits, values)
 
     def to_arithmetic(self, bits: np.ndarray) -> np.ndarray:
         return convert.to_arithmetic(self._engine, bits)

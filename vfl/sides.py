@@ -5,29 +5,35 @@ Local; nothing is sent here. Steps 0 and 2 of docs/protocols/09-split-logistic-r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
 
 from kernels.prg import Prg
 from mpc import ring
-from party.errors import InternalError
-from vfl import schedule
+from party.errors import InternalError, UsageError
+from vfl import information, schedule
+from vfl.information import Block
 from vfl.prepare import MATRIX_BITS, Known, Whitened
+from vfl.proximal import Shrink, shrink_of
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.state import State
 
-__all__ = ["Ours", "Part", "Settings", "Trained", "first_state", "fixed", "ours", "shuffled"]
+__all__ = ["MOST_WEIGHTS", "Ours", "Part", "Settings", "Trained", "first_state", "fixed", "ours", "shuffled"]
+
+
+MOST_WEIGHTS = 40  # of both sides, for second-order steps: beyond, plain passes cost less
 
 
 @dataclass(frozen=True)
 class Settings:
     """What both sides must use alike.
 
-    l2: penalty of half the squared weights. tolerance: see `schedule.stop_limit`. passes: at most so many, None: the
-    usual limit. period: the window to begin with. patience: stop after so many checks without a lower held-out loss,
-    0: never. warm: begin on a part of the rows from `schedule.WARM_ROWS` rows. weighed: rows have weights.
+    l1, l2: penalties of the weights' absolute values and of half their squares. tolerance: see `schedule.stop_limit`.
+    passes: at most so many, None: the usual limit. period: the window to begin with. patience: stop after so many
+    checks without a lower held-out loss, 0: never. warm: begin on a part of the rows from `schedule.WARM_ROWS` rows.
+    weighed: rows have weights. second_order: steps of `vfl.newton` after its plain passes.
     """
 
     l2: float = 1.0
@@ -37,6 +43,24 @@ class Settings:
     patience: int = 0
     warm: bool = True
     weighed: bool = False
+    l1: float = 0.0
+    second_order: bool = False
+
+    def check(self, weights: int) -> None:
+        """Raises UsageError where second-order steps do not go with the rest. weights: of both sides."""
+        if not self.second_order:
+            return
+        if weights > MOST_WEIGHTS:
+            raise UsageError(f"method newton takes at most {MOST_WEIGHTS} weights of both sides together")
+        for wrong, what in (
+            (self.weighed, "weights of rows or classes"),
+            (self.l1, "l1"),
+            (self.patience, "early stopping"),
+        ):
+            if wrong:
+                raise UsageError(
+                    f"method newton takes no {what}", hint="leave it out, or train without `method: newton`"
+                )
 
 
 @dataclass(frozen=True, repr=False)
@@ -61,6 +85,8 @@ class Ours:
     peer_block: slice
     scales: Scales
     settings: Settings
+    shrink: Shrink | None = None  # where l1 is above 0
+    second: Block | None = None  # of second-order steps, where these are asked for
 
     def part(self, number: int) -> Part:
         """The rows of pass `number`."""
@@ -78,7 +104,15 @@ class Ours:
             state.update(repr((part.rows, part.held, part.shift)).encode())
             for values in (part.columns, part.signs, part.weights, part.offset):
                 state.update(b"\x00" if values is None else np.ascontiguousarray(values).data)
+        for values in self.shrink.digest_parts() if self.shrink else ():
+            state.update(np.ascontiguousarray(values).data)
+        for values in (self.second.columns, self.second.own) if self.second else ():
+            state.update(np.ascontiguousarray(values).data)
         return state.digest()
+
+    def weights_of(self, whitened: Whitened, opened: np.ndarray) -> np.ndarray:
+        """Our weights of the columns, (d,), from our opened block of `State.model`."""
+        return opened if self.shrink else whitened.transform @ opened
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,6 +130,7 @@ class Trained:
 def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings: Settings) -> Ours:
     """Our columns in fixed point and our place among the weights; theirs: how many columns the peer has."""
     scales.check()
+    settings.check(whitened.values.shape[1] + theirs)
     rows = len(whitened.values) - known.held
     data = fixed(whitened.values.T, scales.matrix)
     penalty = fixed(whitened.penalty, scales.penalty)
@@ -116,7 +151,13 @@ def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings
     block, peer_block = (
         (slice(0, width), slice(width, width + theirs)) if first else (slice(theirs, theirs + width), slice(0, theirs))
     )
-    return Ours((*parts, part(rows, 0)), block, peer_block, scales, settings)
+    shrink = None
+    if settings.l1 > 0.0:
+        shrink = shrink_of(whitened, settings.l1, (block, peer_block), intercept=first)
+    second = None
+    if settings.second_order:
+        second = information.block_of(whitened, scales.matrix, theirs, holder=first)
+    return Ours((*parts, part(rows, 0)), block, peer_block, scales, settings, shrink, second)
 
 
 def fixed(values: np.ndarray, bits: int) -> np.ndarray:
@@ -136,10 +177,13 @@ def shuffled(rows: int, held: int) -> np.ndarray:
 def first_state(side: Ours, whitened: Whitened, known: Known) -> State:
     """Shares to begin with: the intercept at logit(mean y), known to the label holder; all else 0."""
     weights = np.zeros((3, side.weights), dtype=np.uint64)
+    split = np.zeros((3, 2, side.weights), dtype=np.uint64)
     if known.label is not None:
         rows = len(known.label) - known.held
         mean = float(np.average(known.label[:rows], weights=None if known.weights is None else known.weights[:rows]))
         begin = np.zeros(whitened.values.shape[1])
         begin[0] = np.log(mean / (1.0 - mean)) - (0.0 if known.offset is None else known.offset[:rows].mean())
         weights[:, side.block] = ring.encode(np.linalg.pinv(whitened.transform) @ begin, WEIGHT_BITS)
-    return State(weights=weights, period=side.settings.period)
+        split[:, 0, side.block] = ring.encode(begin, WEIGHT_BITS)
+    state = State(weights=weights, period=side.settings.period)
+    return replace(state, split=split) if side.shrink else state

@@ -9,21 +9,27 @@ from dataclasses import dataclass, field
 from party.errors import PolicyRefused, UsageError
 from party.request import Opening, Request, Use
 from party.scores import logit_bits
-from vfl import cost, inference_cost, schedule
+from vfl import cost, inference_cost, proximal, schedule
 from vfl.checks import CHECK_BITS
 from vfl.crossval_cost import predict_folds
 from vfl.folds import CrossValidation
 from vfl.inference import DETERMINED, LIKELIHOOD, REACH, errors_name, period_of
 from vfl.metrics_cost import declared
+from vfl.newton import CHORDS, PLAIN
+from vfl.newton_cost import of_inverse, of_newton_passes
 from vfl.preparation_cost import predict_preparation
 from vfl.prepare import LEAST_FEATURES
 from vfl.recipes import Preparing
+from vfl.sides import Settings
 from vfl.wanted import ENDS, FOLDS, METRICS, Wanted
 
 __all__ = [
     "ENDS",
+    "FIRST_ORDER",
     "FOLDS",
+    "METHODS",
     "METRICS",
+    "NEWTON",
     "SCALE",
     "SCORES",
     "WEIGHING",
@@ -38,6 +44,7 @@ __all__ = [
 _MOST_INFERRED = 400  # more would use up the hiding of a run (docs/protocols/04-lattice-linear.md)
 _LIKELY_PERIOD = period_of(1, 1)  # both parts of the logits under 8
 SCALE = "train: fixed-point scale"
+FIRST_ORDER, NEWTON = METHODS = ("first_order", "newton")
 WEIGHING = "train: size of the weights of rows"
 
 
@@ -84,6 +91,8 @@ class TrainSpec:
     inference: bool = False  # standard errors of each party's own weights
     metrics: Wanted = field(default_factory=Wanted)
     cross_validation: CrossValidation | None = None  # in place of l2
+    l1: float = 0.0
+    method: str = FIRST_ORDER  # or NEWTON
 
     @property
     def label_holder(self) -> str:
@@ -111,6 +120,15 @@ class TrainSpec:
             raise UsageError("train names a party that does not take part")
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             raise UsageError("train.l2 is a number of at least 0")
+        if not (math.isfinite(self.l1) and self.l1 >= 0):
+            raise UsageError("train.l1 is a number of at least 0")
+        if self.l1 and (self.inference or self.metrics.likelihood):
+            raise UsageError(
+                "train.inference and the likelihood-ratio test cannot be had with l1: it chooses coefficients by the"
+                " data, and after that no standard error or p value is valid",
+                hint="set l1 to 0, or leave inference out",
+            )
+        self._check_method()
         if self.winsorise is not None and not 0 < self.winsorise <= 100:
             raise UsageError("train.winsorise is null or a number of at most 100 above 0")
         if not 0 <= self.test_fraction < 1:
@@ -128,6 +146,8 @@ class TrainSpec:
             raise UsageError(f"train.{place}: {reason}", hint=hint)
         if self.inference and sum(map(len, self.features.values())) > _MOST_INFERRED:
             raise UsageError(f"train.inference takes at most {_MOST_INFERRED} features of both sides together")
+        if self.cross_validation is not None and self.l1 > 0.0:
+            raise UsageError("train.cross_validation compares values of l2, without l1", hint="leave l1 out")
         self.metrics.check(self.parties)
         if self.cross_validation is not None:
             self.cross_validation.check()
@@ -143,6 +163,14 @@ class TrainSpec:
                     " score would show single columns",
                     hint=f"name at least {LEAST_FEATURES} features of {party}",
                 )
+
+    def _check_method(self) -> None:
+        if self.method not in METHODS:
+            raise UsageError(f"train.method is {' or '.join(METHODS)}")
+        if self.method == NEWTON:
+            weighed = self.weights is not None or self.class_weight is not None
+            settings = Settings(patience=self.early_stopping or 0, weighed=weighed, l1=self.l1, second_order=True)
+            settings.check(1 + sum(map(len, self.features.values())))
 
 
 @dataclass(frozen=True)
@@ -173,6 +201,8 @@ def request(spec: TrainSpec, receiver: str | None = None, decimals: int = 3) -> 
     openings |= {Opening(weights_name(party), party) for party in spec.parties}
     uses |= spec.preparing.uses(spec.tables, spec.label, spec.features)
     openings |= spec.preparing.openings(spec.parties, spec.label_holder, spec.features)
+    if spec.method == NEWTON:
+        openings |= {Opening(DETERMINED, party) for party in spec.parties}
     if spec.inference:
         openings |= {Opening(what, party) for party in spec.parties for what in (REACH, DETERMINED)}
         openings |= {Opening(errors_name(party), party) for party in spec.parties}
@@ -202,9 +232,12 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
     columns = most_columns[label] + 1, most_columns[other]
     # weights of rows may need finer slots, by how far the largest lies over the mean: only the run tells
     slots = schedule.slot_bits(training - held)
-    shape = cost.Shape(training - held, held, columns, spec.period, slots)
-    expected = min(most, 36 if training >= schedule.SMALL else 90)
-    each, whole, likely = (cost.of_passes(shape, passes) for passes in (1, most, expected))
+    shape = cost.Shape(training - held, held, columns, spec.period, slots, spec.l1 > 0)
+    second = spec.method == NEWTON
+    expected = min(most, 12 if second else 36 if training >= schedule.SMALL else 90)
+    each, whole, likely = (
+        of_newton_passes(shape, passes) if second else cost.of_passes(shape, passes) for passes in (1, most, expected)
+    )
     before = predict_preparation(spec.preparing, spec.parties, label, spec.features, training)
     measured = _metrics_bytes(spec, rows, training)
     lines = [
@@ -229,6 +262,17 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
     lines += _inference_lines(spec, once)
     if spec.preparing.tails(spec.features, spec.winsorise):
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
+    if second:
+        lines.append(
+            f"method newton: after {PLAIN} plain passes second-order steps, {CHORDS} with each joint information"
+            f" matrix, which stays shared ({of_inverse(shape).bytes / 1e6:.0f} MB each, counted above); both learn"
+            " of each whether it could be inverted (one bit: no where columns are collinear, and the run ends)"
+        )
+    if spec.l1:
+        lines.append(
+            f"l1: some weights become exactly 0, and each side sees which of its own; {proximal.STEPS} small steps on"
+            f" shares after each pass, {cost.shrinking(columns).bytes / 1e6:.1f} MB, with which nothing more is opened"
+        )
     if weighed:
         lines.append(
             f"{other} learns the size of the weights of rows, as two powers of two: their mean and the largest"

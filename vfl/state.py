@@ -57,6 +57,9 @@ class State:
     halvings: int = 0  # of the step
     loss: np.ndarray = field(default_factory=_none)  # share of the last summed loss
     has_loss: bool = False
+    split: np.ndarray = field(default_factory=_none)  # with l1 shares of z and y after these passes, (3, 2, D)
+    inverse: np.ndarray = field(default_factory=_none)  # second order: share (D, D) of the last H^-1
+    chords: int = 0  # steps with it
     best: np.ndarray = field(default_factory=_none)  # share (D,) of the weights with the lowest held-out loss
     best_loss: np.ndarray = field(default_factory=_none)
     has_best: bool = False
@@ -67,7 +70,13 @@ class State:
     @property
     def model(self) -> np.ndarray:
         """The weights that training ends with: those of the lowest held-out loss where rows are held out."""
-        return self.best if self.has_best else self.weights[0]
+        return self.best if self.has_best else self.now
+
+    @property
+    def now(self) -> np.ndarray:
+        """The weights after the last pass: whitened ones, or with l1 those of the columns, zeros exact."""
+        found: np.ndarray = self.weights[0] if self.split.ndim == 1 else self.split[0, 0]
+        return found
 
 
 class Checkpoints(Protocol):
@@ -170,8 +179,8 @@ class FileCheckpoints:
         return [(int(path.stem.removeprefix("pass-")), path) for path in self._folder.glob("pass-*.npz")]
 
 
-_NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "stopped")
-_ARRAYS = ("weights", "loss", "best", "best_loss", "found")
+_NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "chords", "stopped")
+_ARRAYS = ("weights", "split", "inverse", "loss", "best", "best_loss", "found")
 
 
 def saved(checkpoints: Checkpoints, state: State, run: bytes) -> None:

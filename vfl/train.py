@@ -17,7 +17,7 @@ from mpc import ring
 from mpc.engine import Engine
 from party.errors import DataError, PeerError
 from party.message import Int, Message
-from vfl import passes, prepare, schedule
+from vfl import newton, passes, prepare, schedule
 from vfl.crossval import Table, Validated, choose
 from vfl.inference import Inference, Sample, infer
 from vfl.metrics import Metrics
@@ -31,7 +31,7 @@ from vfl.rows import known as know
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.secure import Arithmetic, Secure
 from vfl.sides import Settings, Trained, first_state, fixed, ours, shuffled
-from vfl.spec import SCALE, WEIGHING, TrainSpec, weights_name
+from vfl.spec import NEWTON, SCALE, WEIGHING, TrainSpec, weights_name
 from vfl.state import Checkpoints, MemoryCheckpoints, resume, saved
 
 __all__ = ["Fitted", "Half", "Settings", "fit_shared", "fit_weights", "open_weights", "train"]
@@ -147,6 +147,9 @@ def settings_of(spec: TrainSpec) -> Settings:
         spec.period,
         patience=spec.early_stopping or 0,
         weighed=spec.weights is not None or spec.class_weight is not None,
+        warm=spec.method != NEWTON,
+        l1=spec.l1,
+        second_order=spec.method == NEWTON,
     )
 
 
@@ -205,7 +208,7 @@ def fit_shared(
         # 1. to 7. One pass, kept before the next begins.
         before = state
         arithmetic.begin(run + before.number.to_bytes(4, "big"), before.number + 1)
-        state = passes.one_pass(arithmetic, side, before)
+        state = (newton.advance if side.second else passes.one_pass)(arithmetic, side, before)
         saved(checkpoints, state, run)
         if progress is not None:
             progress(state.number, passes.told(before, state))
@@ -221,7 +224,7 @@ def open_weights(arithmetic: Arithmetic, trained: Trained) -> Half:
         found = arithmetic.open_to(state.model[block], weights_name(owner), owner)
         if found is not None:
             opened[owner] = ring.decode(found, WEIGHT_BITS)
-    weights = trained.whitened.transform @ opened[arithmetic.us]
+    weights = side.weights_of(trained.whitened, opened[arithmetic.us])
     return Half(weights, state.number, state.stopped, state.period, side.scales.most)
 
 

@@ -184,6 +184,9 @@ class Ideal:
 
         return self._meet(share, compute)
 
+    def select(self, bits, values):
+        return self._meet((bits, values), lambda a, b: self._shares((a[0] ^ b[0]).astype(np.uint64) * (a[1] + b[1])))
+
     def to_arithmetic(self, bits):
         return self._meet(bits, lambda a, b: self._shares((a ^ b).astype(np.uint64)))
 

@@ -1,5 +1,7 @@
 """Declared bytes, rounds and messages of passes against counted ones, on the real engine."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,16 +15,19 @@ from vfl.state import MemoryCheckpoints, State
 from vfl.train import fit_weights
 
 
+@pytest.mark.parametrize("l1", [0.0, 5.0])
 @pytest.mark.parametrize("number", [5, 9, 11])  # checking, with the stop test, plain
-def test_a_pass_costs_what_it_declares(number):
+def test_a_pass_costs_what_it_declares(number, l1):
     ours, theirs, label = tables.synthetic(1200, 3, 3)
     known = Known(label, held=100), Known(held=100)
     white = [prepare.whiten(ours, 1.0, intercept=True, known=known[0])]
     white.append(prepare.whiten(theirs, 1.0, intercept=False, known=known[1]))
     scales = schedule.Scales(min(w.scale for w in white), 10, white[0].exponent)
-    settings = Settings(patience=2)
+    settings = Settings(patience=2, l1=l1)
     both = [sides.ours(w, k, d, scales, settings) for w, k, d in zip(white, known, (3, 4), strict=True)]
     states = [State(weights=np.zeros((3, 7), dtype=np.uint64), period=32, number=number - 1, k=10) for _ in both]
+    if l1:
+        states = [replace(state, split=np.zeros((3, 2, 7), dtype=np.uint64)) for state in states]
     pair, counted = Pair(), []
     for _ in range(2):  # the first also exchanges keys
         pair.run(
@@ -33,9 +38,9 @@ def test_a_pass_costs_what_it_declares(number):
         counted.append([sum(c.received for c in counters), sum(c.messages_received for c in counters)])
         counted[-1].append(max(c.rounds for c in counters))
     bytes_, messages, rounds = np.subtract(counted[1], counted[0])
-    declared = cost.of_pass(cost.Shape(1100, 100, (4, 3), 32, 10), number)
+    declared = cost.of_pass(cost.Shape(1100, 100, (4, 3), 32, 10, l1 > 0), number)
     assert bytes_ == declared.bytes and rounds == declared.rounds
-    assert messages == 15 if schedule.checks(number) else messages == 14
+    assert messages == 14 + schedule.checks(number) + (cost.SHRINK_MESSAGES if l1 else 0)
 
 
 def test_a_training_costs_what_it_declares():

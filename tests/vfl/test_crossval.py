@@ -243,6 +243,12 @@ def test_what_cannot_be_tried_is_refused(change, words):
         _spec(ours, theirs, cross_validation=replace(CrossValidation(), **change)).check()
 
 
+def test_l1_is_not_cross_validated():
+    ours, theirs, _ = tables.synthetic(100, 3, 3)
+    with pytest.raises(UsageError, match="without l1"):
+        _spec(ours, theirs, cross_validation=CrossValidation(), l1=1.0).check()
+
+
 def test_a_peer_that_does_not_measure_a_fold_broke_the_protocol(monkeypatch):
     table = tables.synthetic(300, 3, 3)
     pair = Pair(min_rows=5, openings=OPENED)
