@@ -29,6 +29,7 @@ __all__ = [
     "check_label",
     "held_out",
     "labels",
+    "leverage",
     "numbers",
     "prepare",
     "scaled",
@@ -41,6 +42,8 @@ Columns = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 MATRIX_BITS = 20  # signed width of a whitened, scaled matrix entry: |entry| < 2^19
 LEAST_FEATURES = 3
+_MOST_LEVERAGE = 2 / 3  # of a row in its owner's columns; unclipped ones of honest tables reach 0.6
+_SPAN = 1e-12  # eigenvalues of X'X below this part of the largest are rounding
 _RANK = 1e-9  # eigenvalues below this part of the largest are directions without data
 
 
@@ -170,9 +173,9 @@ def labels(name: str, values: np.ndarray, valid: np.ndarray) -> np.ndarray:
 def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int, features: Sequence[str] | None = None) -> None:
     """Refuse columns whose weight would speak of single rows: our own protection, checked by ourselves.
 
-    Every column must be constant or leave its most frequent value in at least min_rows training rows, and three
-    features must not be constant: with fewer, scores would show single ones. features: which one each column was made
-    of, where columns are not features themselves. Raises DataError.
+    Every column must be constant or leave its most frequent value in at least min_rows training rows, no combination of
+    them may stand for a single row, and three features must not be constant: with fewer, scores would show single ones.
+    features: which one each column was made of, where columns are not features themselves. Raises DataError.
     """
     values = prepared.values[~test]
     varied = set()
@@ -186,12 +189,27 @@ def check_columns(prepared: Prepared, test: np.ndarray, min_rows: int, features:
                 " its weight would speak of single rows",
                 hint="merge rare categories or leave the column out",
             )
+    if min_rows > 1 and float(leverage(values).max(initial=0.0)) > _MOST_LEVERAGE:
+        raise DataError(
+            "a combination of our features stands for a single training row: its weights would tell what the other side"
+            " holds of that row",
+            hint="leave out one of two columns that are equal but for a few rows, winsorise, or align more rows",
+        )
     if len(varied) < LEAST_FEATURES:
         raise DataError(
             f"only {len(varied)} of our features vary over the training rows; with fewer than {LEAST_FEATURES} a score"
             " would show single columns",
             hint="add features",
         )
+
+
+def leverage(values: np.ndarray) -> np.ndarray:
+    """Diagonal of the projection on the columns (n, d), float64 (n,): 1 where a combination of them is 0 in every other
+    row, 1/2 where it is in all but two, d/n on average.
+    """
+    size, axes = np.linalg.eigh(values.T @ values)
+    roots = np.where(size > _SPAN * size.max(initial=0.0), 1.0 / np.sqrt(np.maximum(size, 1e-300)), 0.0)
+    return np.asarray(((values @ (axes * roots)) ** 2).sum(axis=1))
 
 
 def check_label(label: np.ndarray, min_rows: int) -> None:

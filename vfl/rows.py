@@ -50,22 +50,30 @@ def offset_of(name: str, columns: Columns) -> np.ndarray:
     return offset
 
 
-def check_weights(known: Known, min_rows: int) -> None:
-    """Refuse weights of rows under which the model would speak of a few: our own protection. Raises DataError.
+def check_weights(known: Known, min_rows: int, training: np.ndarray | None = None) -> None:
+    """Refuse weights of rows and offsets under which the model would speak of a few: our own protection. DataError.
 
-    In each class the effective number of rows, (sum w)^2 / sum w^2, is at least min_rows.
+    training: bool (n,), the rows that training sees; None: all. In each class the effective number of them,
+    (sum c)^2 / sum c^2, is at least min_rows, c = w h(s offset): how much a row pulls before training, with the label's
+    sign s. An offset that settles all rows but a few leaves these alone to pull.
     """
-    if known.weights is None or known.label is None:
+    if known.label is None or (known.weights is None and known.offset is None):
         return
+    here = np.ones(len(known.label), dtype=bool) if training is None else training
+    pulls = np.ones(len(known.label)) if known.weights is None else known.weights
+    if known.offset is not None:
+        pulls = pulls / (1.0 + np.exp((2.0 * known.label - 1.0) * known.offset))
     for value in (0, 1):
-        some = known.weights[known.label == value]
+        some = pulls[here & (known.label == value)]
         total, squares = float(some.sum()), float((some**2).sum())
-        if squares == 0.0 or total**2 / squares < max(1, min_rows):
+        if squares == 0.0 or total**2 * (1 + 1e-9) < squares * max(1, min_rows):
             raise DataError(
-                "the weights of rows rest on fewer rows of one class than min_rows: the model would speak of single"
-                " rows",
-                hint="use milder weights",
+                "the weights of rows or the offset rest on fewer rows of one class than min_rows: the model would speak"
+                " of single rows",
+                hint="use milder weights or a smaller offset",
             )
+    if known.weights is None:
+        return
     mean, most = float(known.weights.mean()), float(known.weights.max())
     if not 2.0**-MOST_WEIGHT < mean <= most < 2.0**MOST_WEIGHT or most > 2.0**_MOST_SPREAD * mean:
         raise DataError(

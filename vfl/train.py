@@ -107,10 +107,11 @@ def train(
     test = prepare.split(rows, spec.test_fraction, salt)
     held = prepare.held_out(test, spec.held_fraction, salt)
     training = ~test & ~held
+    _check_held(held, spec, engine.guard.min_rows)
     if label is not None:
         prepare.check_label(label[training], engine.guard.min_rows)
     known = know(spec, us, columns, label, (test, held))
-    check_weights(known, engine.guard.min_rows)
+    check_weights(known, engine.guard.min_rows, training)
     ready = made_ready(engine, features, spec, ~training, label)
     order = np.concatenate([np.flatnonzero(training), np.flatnonzero(held)])
     table = (ready.values[order], known.part(order, int(held.sum())), ready.theirs + (label is None))
@@ -240,6 +241,16 @@ def _of_aside(known: Known, whitened: np.ndarray) -> bytes:
     for values in (known.aside.label, known.aside.offset):
         state.update(b"\x00" if values is None else np.ascontiguousarray(values).data)
     return state.digest()
+
+
+def _check_held(held: np.ndarray, spec: TrainSpec, min_rows: int) -> None:
+    """Few held-out rows would tell of their labels and features by the bit of each check. The same at both sides."""
+    count = int(held.sum())
+    if spec.early_stopping and count < max(1, min_rows):
+        raise DataError(
+            f"{count} rows would be held out, fewer than min_rows: whether their loss falls would speak of single rows",
+            hint="raise train.validation_fraction, or align more rows",
+        )
 
 
 def _check_rows(known: Known, rows: int) -> None:

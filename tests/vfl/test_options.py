@@ -7,11 +7,12 @@ import pytest
 import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
+import vfl
 from party.errors import DataError, PeerError, UsageError
 from party.message import encode
 from tests.support import run_pair
 from tests.vfl import ideal, tables
-from tests.vfl.real import Pair
+from tests.vfl.real import Pair, valid
 from tests.vfl.test_train import SALT, _spec
 from vfl import passes, prepare, rows, schedule, sides, spec
 from vfl.prepare import Known
@@ -152,6 +153,7 @@ def test_a_loss_that_rises_halves_the_step():
         ({"weights": "far"}, "more than fixed point"),
         ({"offset": {"bank": "gap"}}, "offset gap is NULL"),
         ({"offset": {"bank": "big"}}, "offset big is over"),
+        ({"offset": {"bank": "settled"}}, "offset rest on fewer rows of one class"),
     ],
 )
 def test_unfit_weights_and_offsets_are_refused_with_the_column(change, words):
@@ -164,10 +166,40 @@ def test_unfit_weights_and_offsets_are_refused_with_the_column(change, words):
         "far": (np.full(200, 3e6), valid),
         "gap": (np.zeros(200), np.arange(200) != 7),
         "big": (np.full(200, 51.0), valid),
+        # right about all rows but three, so that these alone pull
+        "settled": (np.where(np.arange(200) < 3, 0.0, 30.0 * (2 * label - 1)), valid),
     }
     test = np.zeros(200, dtype=bool)
     with pytest.raises(DataError, match=words):
         rows.check_weights(rows.known(job, "bank", columns, label, (test, test)), 5)
+
+
+def test_weights_are_those_of_training_rows():
+    """Weights that rest on test rows leave few training rows to speak of."""
+    label = np.arange(200) % 2
+    training = np.arange(200) < 100
+    known = Known(label, np.where(training & (np.arange(200) > 3), 1e-4, 1.0))
+    rows.check_weights(known, 5)
+    with pytest.raises(DataError, match="fewer rows of one class"):
+        rows.check_weights(known, 5, training)
+
+
+def test_a_common_offset_is_no_refusal():
+    known = Known(np.arange(200) % 2, None, np.full(200, -4.6))
+    rows.check_weights(known, 100)
+
+
+def test_few_held_out_rows_are_refused_before_any_message():
+    ours, theirs, label = tables.synthetic(400)
+    job = replace(_spec(ours, theirs), early_stopping=3, validation_fraction=0.01)
+    pair = Pair(vfl.request(job), 5)
+    columns = valid(ours) | {"y": (label, np.ones(400, dtype=bool))}
+    with pytest.raises(DataError, match="3 rows would be held out, fewer than min_rows"):
+        pair.run(
+            lambda engine: vfl.train(engine, columns, job, b"salt of an alignment"),
+            lambda engine: vfl.train(engine, valid(theirs), job, b"salt of an alignment"),
+        )
+    assert all(channel.counters.messages_sent == 0 for channel in pair.channels)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from party.errors import DataError
+from tests.vfl import real
 from vfl import prepare
 
 RNG = np.random.default_rng(5)
@@ -131,3 +132,32 @@ def test_scale_is_the_largest_that_fits():
     largest = np.abs(white.values).max()
     assert largest * 2.0**white.scale < 2**19
     assert white.scale == 19 or largest * 2.0 ** (white.scale + 1) >= 2**19 * 0.999
+
+
+def _with_twins(rows, apart):
+    """Three columns, and two 0/1 columns that are equal but for the first `apart` rows."""
+    rng = np.random.default_rng(2)
+    twin = (rng.random(rows) < 0.4).astype(float)
+    other = twin.copy()
+    other[:apart] = 1 - other[:apart]
+    return np.column_stack([rng.normal(size=(rows, 3)), twin, other])
+
+
+def test_columns_whose_difference_is_one_row_are_refused():
+    test = np.zeros(400, dtype=bool)
+    for apart, refused in ((0, False), (1, True), (5, False)):
+        prepared = prepare.prepare(real.valid(_with_twins(400, apart)), test, 3.0)
+        assert (prepare.leverage(prepared.values).max() > 0.9) == refused
+        prepare.check_columns(prepared, test, 1)  # 1 switches the protection off
+        if refused:
+            with pytest.raises(DataError, match="stands for a single training row"):
+                prepare.check_columns(prepared, test, 5)
+        else:
+            prepare.check_columns(prepared, test, 5)
+
+
+def test_leverage_is_the_diagonal_of_the_projection():
+    values = _with_twins(60, 2)
+    wanted = np.diag(values @ np.linalg.pinv(values))
+    np.testing.assert_allclose(prepare.leverage(values), wanted, atol=1e-9)
+    assert (prepare.leverage(np.zeros((5, 2))) == 0).all()
