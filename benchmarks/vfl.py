@@ -36,6 +36,7 @@ from party.guard import Guard
 from party.request import Opening
 from vfl import prepare, schedule, spec
 from vfl.checks import CHECK_BITS
+from vfl.newton import INVERTIBLE
 from vfl.prepare import MATRIX_BITS, Known
 from vfl.secure import Secure
 from vfl.sides import Settings
@@ -106,7 +107,7 @@ class Kept(MemoryCheckpoints):
 def side(place: int, channel: Channel, task: Task) -> dict[str, Any]:
     """One party: train, report."""
     blocks = table(task)
-    openings = (spec.SCALE, CHECK_BITS, *map(spec.weights_name, NAMES))
+    openings = (spec.SCALE, CHECK_BITS, INVERTIBLE, *map(spec.weights_name, NAMES))
     guard = Guard("bench", NAMES[1 - place], [Opening(what, to) for what in openings for to in NAMES], Record())
     engine = Engine.start(channel, guard, place)
     theirs = blocks[1 - place].shape[1] + place

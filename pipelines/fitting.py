@@ -10,7 +10,11 @@ from party.yamlfile import Reader
 
 __all__ = ["Fitting"]
 
-FIRST_ORDER, NEWTON = "first_order", "newton"  # as vfl.spec has them; a query does not import it
+METHODS = AUTO, FIRST_ORDER, NEWTON = (
+    "auto",
+    "first_order",
+    "newton",
+)  # as vfl.spec has them; a query does not import it
 _MOST = 1e6
 
 
@@ -19,19 +23,19 @@ class Fitting:
     """As the job file says; equal on both sides."""
 
     l1: float = 0.0
-    method: str = FIRST_ORDER
+    method: str = AUTO
 
     @staticmethod
     def read(train: Reader) -> Fitting:
         """Of the job file's `train`."""
         l1 = train.optional("l1")
         method = train.optional("method")
-        return Fitting(0.0 if l1 is None else l1.number(), FIRST_ORDER if method is None else method.text(20))
+        return Fitting(0.0 if l1 is None else l1.number(), AUTO if method is None else method.text(20))
 
     @staticmethod
     def from_canonical(train: dict[str, Any]) -> Fitting:
         """Of a peer's words. Raises ValueError or TypeError."""
-        method = train.get("method", FIRST_ORDER)
+        method = train.get("method", AUTO)
         if not isinstance(method, str):
             raise ValueError("not a text")
         return Fitting(float(train.get("l1", 0.0)), method)
@@ -39,7 +43,7 @@ class Fitting:
     def canonical(self) -> dict[str, Any]:
         """What is said otherwise than by default."""
         found: dict[str, Any] = {"l1": self.l1} if self.l1 else {}
-        return found if self.method == FIRST_ORDER else found | {"method": self.method}
+        return found if self.method == AUTO else found | {"method": self.method}
 
     def complaints(
         self, l2: float, *, tried: bool, inference: bool, likelihood_ratio: bool
@@ -49,8 +53,8 @@ class Fitting:
             yield "train.l2", "is above 0 (with l1 it may be 0) and at most 1e6", "1.0 is scikit-learn's C=1"
         if not 0 <= self.l1 <= _MOST:
             yield "train.l1", "is between 0 and 1e6", "0 is the default"
-        if self.method not in (FIRST_ORDER, NEWTON):
-            yield "train.method", f"is {FIRST_ORDER} or {NEWTON}", f"{FIRST_ORDER} is the default"
+        if self.method not in METHODS:
+            yield "train.method", f"is {AUTO}, {FIRST_ORDER} or {NEWTON}", f"{AUTO} is the default"
         if self.l1 and tried:
             yield "train.cross_validation", "compares values of l2, without l1", "leave l1 out"
         if self.l1 and (inference or likelihood_ratio):

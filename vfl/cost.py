@@ -6,18 +6,18 @@ docs/protocols/09-split-logistic-regression.md, counted by the same formulas as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernels.ntt import N
 from mpc import cost, linear_cost
 from mpc.lattice import NARROW, WIDE
 from mpc.linear import slot_set
 from mpc.matrix import predict_matrix
-from vfl import proximal, schedule, series
+from vfl import inference_cost, newton, proximal, schedule, series, window
 from vfl.checks import COMPARE_BITS
 from vfl.prepare import MATRIX_BITS
 
-__all__ = ["Cost", "Shape", "of_pass", "of_passes", "setup_bytes"]
+__all__ = ["Cost", "Shape", "of_inverse", "of_pass", "of_passes", "of_second", "of_window", "setup_bytes"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,17 @@ class Shape:
     period: int
     slots: int
     l1: bool = False
+    second: bool = False  # no weights of rows, no early stopping, so that narrow tables end in second-order steps
+
+    @property
+    def is_second(self) -> bool:
+        """Whether passes are of second order from some number on."""
+        return self.second and sum(self.columns) <= schedule.SECOND_WEIGHTS
 
     def part(self, number: int) -> Shape:
         """The rows of pass `number`: the first of many rows see a quarter."""
         warm = number <= schedule.WARM_PASSES and self.rows >= schedule.WARM_ROWS
-        rows = self.rows >> schedule.WARM_SHIFT if warm else self.rows
-        return Shape(rows, self.held, self.columns, self.period, self.slots, self.l1)
+        return replace(self, rows=self.rows >> schedule.WARM_SHIFT) if warm else self
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,9 @@ class Cost:
         return Cost(self.bytes + other.bytes, self.rounds + other.rounds, self.seconds + other.seconds)
 
 
-def of_pass(shape: Shape, number: int, *, stops: bool = True) -> Cost:
-    """Pass `number` of a training of this shape. stops: whether held-out rows may end it."""
-    shape, checking = shape.part(number), schedule.checks(number)
+def of_pass(shape: Shape, number: int, *, stops: bool = True, checking: bool = False) -> Cost:
+    """Pass `number` of a training of this shape. stops: whether held-out rows may end it. checking: always check."""
+    shape, checking = shape.part(number), checking or schedule.checks(number)
     seen, weights = shape.rows + shape.held, sum(shape.columns)
     t, outputs = schedule.slot_prime(shape.slots), 3 if checking else 1
     height = 2 * series.window(shape.period).harmonics
@@ -90,9 +95,49 @@ def shrinking(columns: tuple[int, int], *, checking: bool = False) -> Cost:
     return Cost(moved, _SHRINK_ROUNDS * proximal.STEPS - checking, _SHRINK * proximal.STEPS)
 
 
+def of_second(shape: Shape, number: int) -> Cost:
+    """A pass of second order: a checking one, the product with the inverse, and whether the decrement is still large.
+    The inverse itself: `of_inverse`."""
+    size, meter = sum(shape.columns), cost.Meter()
+    meter.to_arithmetic(size)
+    meter.negative(1, newton.DECREMENT_BITS)
+    meter.open(1, (True, True))
+    moved = 2 * _both(predict_matrix(1, size, size)) + 2 * _both(predict_matrix(1, size, 1))
+    return of_pass(shape, number, checking=True) + Cost(moved + meter.bytes, _SECOND_ROUNDS, 0.05)
+
+
+def of_inverse(shape: Shape) -> Cost:
+    """The information at the weights of the moment, and its inverse on shares."""
+    bytes_, seconds = inference_cost.information(shape.rows, shape.columns, shape.period), 0.0
+    bytes_ += sum(_both(linear_cost.predict_matvec(d, shape.rows + shape.held + d)) for d in shape.columns)
+    seconds = inference_cost.seconds(shape.rows, shape.columns, shape.period)
+    return Cost(bytes_, _INVERSE_ROUNDS, seconds)
+
+
+def of_window(shape: Shape) -> Cost:
+    """Step 7b, once at the end: every margin against both ends of the window."""
+    meter = cost.Meter()
+    meter.negative(2 * shape.rows, window.MARGIN_BITS)
+    meter.to_arithmetic(2 * shape.rows)
+    meter.negative(1, window.COUNT_BITS)
+    meter.open(1, (True, True))
+    moved = sum(_both(linear_cost.predict_matvec(d, shape.rows + shape.held + d)) for d in shape.columns)
+    return Cost(moved + meter.bytes, 2 + meter.rounds, _MARGIN * shape.rows + 0.05)
+
+
 def of_passes(shape: Shape, passes: int, *, stops: bool = True) -> Cost:
-    """The first so many passes."""
-    return sum((of_pass(shape, number, stops=stops) for number in range(1, passes + 1)), Cost(0, 0, 0.0))
+    """The first so many passes, each inverse used to the end, and step 7b."""
+    first = schedule.first_second(warm=shape.rows >= schedule.WARM_ROWS)
+    last = first + schedule.CHORDS * schedule.INVERSES if shape.is_second else 0
+    found = of_window(shape)
+    for number in range(1, passes + 1):
+        if not first <= number < last:
+            found += of_pass(shape, number, stops=stops)
+            continue
+        found += of_second(shape, number)
+        if (number - first) % schedule.CHORDS == 0:
+            found += of_inverse(shape)
+    return found
 
 
 def setup_bytes(shape: Shape) -> int:
@@ -102,6 +147,10 @@ def setup_bytes(shape: Shape) -> int:
     return keys + (linear_cost.key_bytes(slots) if slots is not WIDE else 0) + cost.setup_bytes()
 
 
+def _both(part: linear_cost.Cost) -> int:
+    return part.owner + part.multiplier
+
+
 def _seconds(shape: Shape, height: int, outputs: int) -> float:
     """Fitted on the machine of `pipelines.calibration.REFERENCE`, one core a side."""
     blocks = -(-(shape.rows + shape.held) // N)
@@ -109,6 +158,9 @@ def _seconds(shape: Shape, height: int, outputs: int) -> float:
     return _PASS + slots + blocks * sum(shape.columns) * _COLUMN + outputs * shape.rows * _LIFT
 
 
+_SECOND_ROUNDS = 10
+_INVERSE_ROUNDS = 80
+_MARGIN = 8e-6  # of one row
 _PASS = 0.03
 _SLOT_OWNER = 3.0e-4  # of one value in 8192 rows
 _SLOT_MULTIPLIER = 4.0e-4

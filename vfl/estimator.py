@@ -22,6 +22,7 @@ from vfl import prepare, spec
 from vfl.checks import CHECK_BITS
 from vfl.conventions import InputError, Parameters, Weighing, classes, not_fitted, row_weights, table
 from vfl.model import ModelHalf
+from vfl.newton import INVERTIBLE
 from vfl.prepare import Known
 from vfl.rows import check_weights
 from vfl.score import open_logits, sigmoid
@@ -227,7 +228,7 @@ class _Forgetful:
 def open_engine(channel: Channel) -> Engine:
     """An engine over a bare channel, whose guard lets out what an estimator opens."""
     parties = (channel.us, channel.peer)
-    names = (spec.SCALE, spec.WEIGHING, CHECK_BITS, spec.SCORES, *map(spec.weights_name, parties))
+    names = (spec.SCALE, spec.WEIGHING, CHECK_BITS, INVERTIBLE, spec.SCORES, *map(spec.weights_name, parties))
     openings = [Opening(name, party) for name in names for party in parties]
     guard = Guard("estimator", channel.peer, openings, _Forgetful())
     return Engine.start(channel, guard, int(channel.us > channel.peer))

@@ -16,7 +16,7 @@ from party.errors import DataError
 from vfl import prepare
 from vfl.lines import NONE, Lines
 from vfl.model import ModelHalf
-from vfl.prepare import Columns
+from vfl.prepare import Columns, moments
 
 __all__ = ["Feature", "Number", "OneHot", "Preparation", "Weighted", "columns_of", "standardised"]
 
@@ -146,8 +146,10 @@ class Preparation:
             for values, valid in plain.made(*columns[feature.column]):
                 known = values[valid & training]
                 varies = bool(len(known)) and known.min() < known.max()
-                means.append(float(known.mean() if varies else known[0]) if len(known) else 0.0)
-                sds.append(float(known.std()) if varies else 0.0)
+                constant = float(known[0]) if len(known) else 0.0
+                mean, sd = moments(feature.column, known) if varies else (constant, 0.0)
+                means.append(mean)
+                sds.append(sd)
         return cls(features, tuple(means), tuple(sds), tuple(range(len(means))))
 
     @property

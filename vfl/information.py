@@ -184,8 +184,8 @@ def inverse(arithmetic: Arithmetic, h: np.ndarray) -> np.ndarray:
     return x
 
 
-def determined(arithmetic: Arithmetic, h: np.ndarray, x: np.ndarray) -> bool:
-    """Whether X is the inverse: |trace(I - H X)| <= RESIDUAL, computed exactly and opened to both as one bit.
+def determined(arithmetic: Arithmetic, h: np.ndarray, x: np.ndarray, what: str = DETERMINED) -> bool:
+    """Whether X is the inverse: |trace(I - H X)| <= RESIDUAL, computed exactly; one bit, opened to both as `what`.
 
     After a step without a factor every eigenvalue of I - H X is a square, so the trace bounds each, and with them the
     relative error of every variance.
@@ -200,7 +200,7 @@ def determined(arithmetic: Arithmetic, h: np.ndarray, x: np.ndarray) -> bool:
     residual = np.array([size * unit * public], dtype=np.uint64) - trace
     limit = np.array([int(RESIDUAL * unit) * public], dtype=np.uint64)
     bad = arithmetic.negative(np.concatenate([limit - residual, limit + residual]), CHECK_BITS)
-    return not bool(arithmetic.open_bits(bad, DETERMINED).any())
+    return not bool(arithmetic.open_bits(bad, what).any())
 
 
 def variances(arithmetic: Arithmetic, block: Block, x: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -30,6 +30,7 @@ __all__ = [
     "held_out",
     "labels",
     "leverage",
+    "moments",
     "numbers",
     "prepare",
     "scaled",
@@ -149,10 +150,22 @@ def prepare(columns: Columns, test: np.ndarray, winsorise: float | None) -> Prep
     for place, (values, valid) in enumerate(given):
         known = values[valid & ~test]
         if len(known) and known.min() < known.max():
-            means[place], sds[place] = known.mean(), known.std()
+            means[place], sds[place] = moments(names[place], known)
         elif len(known):
             means[place] = known[0]
     return Prepared(names, means, sds, scaled(given, means, sds, winsorise))
+
+
+def moments(name: str, values: np.ndarray) -> tuple[float, float]:
+    """Mean and sd (ddof 0) of values that vary. Raises DataError where floating point cannot hold their squares."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        mean, sd = float(values.mean()), float(values.std())
+    if not (math.isfinite(mean) and math.isfinite(sd) and sd > 0.0):
+        raise DataError(
+            f"column {name} cannot be standardised: its values are too large or too small for floating point",
+            hint="give it in another unit",
+        )
+    return mean, sd
 
 
 def standardise(columns: Columns, means: np.ndarray, sds: np.ndarray, winsorise: float | None) -> np.ndarray:

@@ -15,13 +15,17 @@ from vfl import series
 
 __all__ = [
     "AHEAD_BITS",
+    "CHORDS",
+    "INVERSES",
     "LEAST_ROWS",
+    "SECOND_WEIGHTS",
     "WARM_PASSES",
     "WARM_ROWS",
     "WARM_SHIFT",
     "WEIGHT_BITS",
     "Scales",
     "checks",
+    "first_second",
     "may_stop",
     "momentum",
     "pass_limit",
@@ -37,6 +41,9 @@ LEAST_ROWS = 40
 WARM_ROWS = 100_000  # from so many rows the first passes see a part of them
 WARM_PASSES = 10
 WARM_SHIFT = 2  # a quarter of the rows
+SECOND_WEIGHTS = 80  # of both sides: beyond, an inverse costs more than the passes it saves
+CHORDS = 3  # second-order steps with each inverse
+INVERSES = 8  # at most
 SMALL = 1000  # fewer rows are trained longer and more finely
 _RING = 1 << 14  # slots need t = 1 mod 2N, N = 8192
 _ROOM = 61  # exact truncation wants |value| < 2^62
@@ -93,7 +100,7 @@ class Scales:
         if halvings and needed > _ROOM:
             raise DataError(
                 f"the loss keeps rising, after {halvings - 1} halvings of the step, too",
-                hint="winsorise, use milder weights of rows or a smaller offset",
+                hint="raise l2, as labels may be separable; winsorise, use milder weights of rows or a smaller offset",
             )
         if needed > _ROOM or self.shift < AHEAD_BITS - WEIGHT_BITS:
             raise DataError(
@@ -127,6 +134,11 @@ def momentum(k: int) -> int:
 def checks(number: int) -> bool:
     """Whether pass `number` (from 1) also computes the check bits: each of the first ten, then every fourth."""
     return number <= 10 or number % 4 == 0
+
+
+def first_second(*, warm: bool) -> int:
+    """The first pass of second order: the eighth, all rows being seen, before plain passes may stop."""
+    return 8 + (WARM_PASSES if warm else 0)
 
 
 def may_stop(number: int) -> bool:

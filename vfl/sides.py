@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels.prg import Prg
 from mpc import ring
-from party.errors import InternalError, UsageError
+from party.errors import InternalError
 from vfl import information, schedule
 from vfl.information import Block
 from vfl.prepare import MATRIX_BITS, Known, Whitened
@@ -20,10 +20,7 @@ from vfl.proximal import Shrink, shrink_of
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.state import State
 
-__all__ = ["MOST_WEIGHTS", "Ours", "Part", "Settings", "Trained", "first_state", "fixed", "ours", "shuffled"]
-
-
-MOST_WEIGHTS = 40  # of both sides, for second-order steps: beyond, plain passes cost less
+__all__ = ["Ours", "Part", "Settings", "Trained", "first_state", "fixed", "ours", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,8 @@ class Settings:
     l1, l2: penalties of the weights' absolute values and of half their squares. tolerance: see `schedule.stop_limit`.
     passes: at most so many, None: the usual limit. period: the window to begin with. patience: stop after so many
     checks without a lower held-out loss, 0: never. warm: begin on a part of the rows from `schedule.WARM_ROWS` rows.
-    weighed: rows have weights. second_order: steps of `vfl.newton` after its plain passes.
+    weighed: rows have weights. second: end in second-order steps
+    (`vfl.newton`) where there are few enough weights and nothing against them.
     """
 
     l2: float = 1.0
@@ -44,23 +42,12 @@ class Settings:
     warm: bool = True
     weighed: bool = False
     l1: float = 0.0
-    second_order: bool = False
+    second: bool = True
 
-    def check(self, weights: int) -> None:
-        """Raises UsageError where second-order steps do not go with the rest. weights: of both sides."""
-        if not self.second_order:
-            return
-        if weights > MOST_WEIGHTS:
-            raise UsageError(f"method newton takes at most {MOST_WEIGHTS} weights of both sides together")
-        for wrong, what in (
-            (self.weighed, "weights of rows or classes"),
-            (self.l1, "l1"),
-            (self.patience, "early stopping"),
-        ):
-            if wrong:
-                raise UsageError(
-                    f"method newton takes no {what}", hint="leave it out, or train without `method: newton`"
-                )
+    @property
+    def against_second(self) -> bool:
+        """Whether something does not go with second-order steps: weights of rows, early stopping, l1."""
+        return self.weighed or self.patience > 0 or self.l1 > 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -130,7 +117,6 @@ class Trained:
 def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings: Settings) -> Ours:
     """Our columns in fixed point and our place among the weights; theirs: how many columns the peer has."""
     scales.check()
-    settings.check(whitened.values.shape[1] + theirs)
     rows = len(whitened.values) - known.held
     data = fixed(whitened.values.T, scales.matrix)
     penalty = fixed(whitened.penalty, scales.penalty)
@@ -155,7 +141,7 @@ def ours(whitened: Whitened, known: Known, theirs: int, scales: Scales, settings
     if settings.l1 > 0.0:
         shrink = shrink_of(whitened, settings.l1, (block, peer_block), intercept=first)
     second = None
-    if settings.second_order:
+    if settings.second and not settings.against_second and width + theirs <= schedule.SECOND_WEIGHTS:
         second = information.block_of(whitened, scales.matrix, theirs, holder=first)
     return Ours((*parts, part(rows, 0)), block, peer_block, scales, settings, shrink, second)
 

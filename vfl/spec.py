@@ -15,15 +15,14 @@ from vfl.crossval_cost import predict_folds
 from vfl.folds import CrossValidation
 from vfl.inference import DETERMINED, LIKELIHOOD, REACH, errors_name, period_of
 from vfl.metrics_cost import declared
-from vfl.newton import CHORDS, PLAIN
-from vfl.newton_cost import of_inverse, of_newton_passes
+from vfl.newton import INVERTIBLE
 from vfl.preparation_cost import predict_preparation
 from vfl.prepare import LEAST_FEATURES
 from vfl.recipes import Preparing
-from vfl.sides import Settings
 from vfl.wanted import ENDS, FOLDS, METRICS, Wanted
 
 __all__ = [
+    "AUTO",
     "ENDS",
     "FIRST_ORDER",
     "FOLDS",
@@ -44,7 +43,7 @@ __all__ = [
 _MOST_INFERRED = 400  # more would use up the hiding of a run (docs/protocols/04-lattice-linear.md)
 _LIKELY_PERIOD = period_of(1, 1)  # both parts of the logits under 8
 SCALE = "train: fixed-point scale"
-FIRST_ORDER, NEWTON = METHODS = ("first_order", "newton")
+AUTO, FIRST_ORDER, NEWTON = METHODS = ("auto", "first_order", "newton")
 WEIGHING = "train: size of the weights of rows"
 
 
@@ -92,7 +91,7 @@ class TrainSpec:
     metrics: Wanted = field(default_factory=Wanted)
     cross_validation: CrossValidation | None = None  # in place of l2
     l1: float = 0.0
-    method: str = FIRST_ORDER  # or NEWTON
+    method: str = AUTO  # second order where it goes; FIRST_ORDER: never; NEWTON: refused where it does not
 
     @property
     def label_holder(self) -> str:
@@ -108,6 +107,12 @@ class TrainSpec:
     def held_fraction(self) -> float:
         """Part of the training rows that ends the training instead of being in it."""
         return self.validation_fraction if self.early_stopping else 0.0
+
+    @property
+    def second(self) -> bool:
+        """Whether training ends in second-order steps, if there are few enough weights."""
+        weighed = self.weights is not None or self.class_weight is not None
+        return self.method != FIRST_ORDER and not (weighed or self.early_stopping or self.l1)
 
     @property
     def period(self) -> int:
@@ -166,11 +171,20 @@ class TrainSpec:
 
     def _check_method(self) -> None:
         if self.method not in METHODS:
-            raise UsageError(f"train.method is {' or '.join(METHODS)}")
-        if self.method == NEWTON:
-            weighed = self.weights is not None or self.class_weight is not None
-            settings = Settings(patience=self.early_stopping or 0, weighed=weighed, l1=self.l1, second_order=True)
-            settings.check(1 + sum(map(len, self.features.values())))
+            raise UsageError(f"train.method is {', '.join(METHODS[:-1])} or {METHODS[-1]}")
+        if self.method != NEWTON:
+            return
+        if sum(map(self.most_columns, self.parties)) + 1 > schedule.SECOND_WEIGHTS:
+            raise UsageError(f"method newton takes at most {schedule.SECOND_WEIGHTS} weights of both sides together")
+        if not self.second:
+            raise UsageError(
+                "method newton takes no weights of rows or classes, no l1 and no early stopping",
+                hint="leave them out, or train without `method: newton`",
+            )
+
+    def most_columns(self, party: str) -> int:
+        """At most so many columns this party's features make."""
+        return sum(self.preparing.of(party, column).most_columns for column in self.features.get(party, ()))
 
 
 @dataclass(frozen=True)
@@ -201,8 +215,8 @@ def request(spec: TrainSpec, receiver: str | None = None, decimals: int = 3) -> 
     openings |= {Opening(weights_name(party), party) for party in spec.parties}
     uses |= spec.preparing.uses(spec.tables, spec.label, spec.features)
     openings |= spec.preparing.openings(spec.parties, spec.label_holder, spec.features)
-    if spec.method == NEWTON:
-        openings |= {Opening(DETERMINED, party) for party in spec.parties}
+    if spec.second:
+        openings |= {Opening(INVERTIBLE, party) for party in spec.parties}
     if spec.inference:
         openings |= {Opening(what, party) for party in spec.parties for what in (REACH, DETERMINED)}
         openings |= {Opening(errors_name(party), party) for party in spec.parties}
@@ -225,19 +239,12 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
     most = spec.passes or schedule.pass_limit(training, weighed=weighed)
     held = int(training * spec.held_fraction + 0.5)
     label, other = spec.label_holder, spec.feature_holder
-    most_columns = {
-        party: sum(spec.preparing.of(party, column).most_columns for column in spec.features.get(party, ()))
-        for party in spec.parties
-    }
-    columns = most_columns[label] + 1, most_columns[other]
+    columns = spec.most_columns(label) + 1, spec.most_columns(other)
     # weights of rows may need finer slots, by how far the largest lies over the mean: only the run tells
     slots = schedule.slot_bits(training - held)
-    shape = cost.Shape(training - held, held, columns, spec.period, slots, spec.l1 > 0)
-    second = spec.method == NEWTON
-    expected = min(most, 12 if second else 36 if training >= schedule.SMALL else 90)
-    each, whole, likely = (
-        of_newton_passes(shape, passes) if second else cost.of_passes(shape, passes) for passes in (1, most, expected)
-    )
+    shape = cost.Shape(training - held, held, columns, spec.period, slots, spec.l1 > 0, spec.second)
+    expected = min(most, _expected(shape))
+    each, whole, likely = (cost.of_passes(shape, passes) for passes in (1, most, expected))
     before = predict_preparation(spec.preparing, spec.parties, label, spec.features, training)
     measured = _metrics_bytes(spec, rows, training)
     lines = [
@@ -260,14 +267,14 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
     if spec.cross_validation is not None:
         lines += spec.cross_validation.lines(tried[1].bytes)
     lines += _inference_lines(spec, once)
+    if shape.is_second:
+        lines.append(
+            "passes after the first seven are of second order, with an inverse on shares every three"
+            f" ({cost.of_inverse(shape).bytes / 1e6:.0f} MB); with each both learn whether columns are too collinear"
+        )
+    lines.append("both learn, before weights are opened, whether any training row's margin lies outside that window")
     if spec.preparing.tails(spec.features, spec.winsorise):
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
-    if second:
-        lines.append(
-            f"method newton: after {PLAIN} plain passes second-order steps, {CHORDS} with each joint information"
-            f" matrix, which stays shared ({of_inverse(shape).bytes / 1e6:.0f} MB each, counted above); both learn"
-            " of each whether it could be inverted (one bit: no where columns are collinear, and the run ends)"
-        )
     if spec.l1:
         lines.append(
             f"l1: some weights become exactly 0, and each side sees which of its own; {proximal.STEPS} small steps on"
@@ -295,6 +302,13 @@ def _folds_cost(spec: TrainSpec, shape: cost.Shape, passes: int) -> cost.Cost:
     if spec.cross_validation is None:
         return cost.Cost(0, 0, 0.0)
     return predict_folds(spec.cross_validation, shape, spec.parties.index(spec.label_holder), passes)
+
+
+def _expected(shape: cost.Shape) -> int:
+    """About how many passes it will be."""
+    if shape.is_second:
+        return schedule.first_second(warm=shape.rows >= schedule.WARM_ROWS) + (4 if shape.rows >= schedule.SMALL else 6)
+    return 36 if shape.rows >= schedule.SMALL else 90
 
 
 def _inference_cost(spec: TrainSpec, training: int, widths: tuple[int, int]) -> cost.Cost:

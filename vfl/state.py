@@ -12,7 +12,7 @@ import hmac
 import io
 import os
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -21,6 +21,7 @@ import numpy as np
 
 from party.errors import InternalError
 from party.message import Array, Bytes, Cap, Message
+from vfl.schedule import CHORDS
 from vfl.secure import Arithmetic
 
 __all__ = ["Checkpoints", "FileCheckpoints", "MemoryCheckpoints", "State", "resume", "saved"]
@@ -46,6 +47,10 @@ def _none() -> np.ndarray:
     return np.zeros(1, dtype=np.uint64)
 
 
+def _no_matrix() -> np.ndarray:
+    return np.zeros((0, 0), dtype=np.uint64)
+
+
 @dataclass(frozen=True, repr=False)
 class State:
     """After a pass: our shares of the weights (now, one pass ago, two passes ago) and the public schedule."""
@@ -58,19 +63,29 @@ class State:
     loss: np.ndarray = field(default_factory=_none)  # share of the last summed loss
     has_loss: bool = False
     split: np.ndarray = field(default_factory=_none)  # with l1 shares of z and y after these passes, (3, 2, D)
-    inverse: np.ndarray = field(default_factory=_none)  # second order: share (D, D) of the last H^-1
-    chords: int = 0  # steps with it
     best: np.ndarray = field(default_factory=_none)  # share (D,) of the weights with the lowest held-out loss
     best_loss: np.ndarray = field(default_factory=_none)
     has_best: bool = False
     waited: int = 0  # checks since then
+    inverse: np.ndarray = field(default_factory=_no_matrix)  # share of that of the information, (D, D), or none
+    chords: int = 0  # steps taken with one (`vfl.newton`); -1: it has none
     stopped: bool = False
     found: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64, public: what cross-validation measured
+
+    def without_inverse(self) -> State:
+        """The same, to go on with an inverse computed anew."""
+        return replace(self, inverse=_no_matrix(), chords=-(-self.chords // CHORDS) * CHORDS)
 
     @property
     def model(self) -> np.ndarray:
         """The weights that training ends with: those of the lowest held-out loss where rows are held out."""
         return self.best if self.has_best else self.now
+
+    @property
+    def whitened(self) -> np.ndarray:
+        """The same, or with l1 those next to them, as the passes have them: of whitened columns."""
+        found: np.ndarray = self.model if self.split.ndim == 1 else self.weights[0]
+        return found
 
     @property
     def now(self) -> np.ndarray:
@@ -181,6 +196,7 @@ class FileCheckpoints:
 
 _NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "chords", "stopped")
 _ARRAYS = ("weights", "split", "inverse", "loss", "best", "best_loss", "found")
+_SHARES = ("weights", "loss", "best", "best_loss", "inverse")
 
 
 def saved(checkpoints: Checkpoints, state: State, run: bytes) -> None:

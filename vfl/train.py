@@ -17,7 +17,7 @@ from mpc import ring
 from mpc.engine import Engine
 from party.errors import DataError, PeerError
 from party.message import Int, Message
-from vfl import newton, passes, prepare, schedule
+from vfl import newton, passes, prepare, schedule, window
 from vfl.crossval import Table, Validated, choose
 from vfl.inference import Inference, Sample, infer
 from vfl.metrics import Metrics
@@ -31,11 +31,12 @@ from vfl.rows import known as know
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.secure import Arithmetic, Secure
 from vfl.sides import Settings, Trained, first_state, fixed, ours, shuffled
-from vfl.spec import NEWTON, SCALE, WEIGHING, TrainSpec, weights_name
+from vfl.spec import FIRST_ORDER, SCALE, WEIGHING, TrainSpec, weights_name
 from vfl.state import Checkpoints, MemoryCheckpoints, resume, saved
 
 __all__ = ["Fitted", "Half", "Settings", "fit_shared", "fit_weights", "open_weights", "train"]
 
+_WINDOWS = 1 << 19  # numbers of randomness, beyond all passes
 _LEAST_SCALE, _MOST_SCALE = 0, prepare.MATRIX_BITS - 1
 
 
@@ -148,9 +149,8 @@ def settings_of(spec: TrainSpec) -> Settings:
         spec.period,
         patience=spec.early_stopping or 0,
         weighed=spec.weights is not None or spec.class_weight is not None,
-        warm=spec.method != NEWTON,
         l1=spec.l1,
-        second_order=spec.method == NEWTON,
+        second=spec.method != FIRST_ORDER,
     )
 
 
@@ -205,14 +205,27 @@ def fit_shared(
     state = state or begin
     arithmetic = arithmetic.seeded(checkpoints.secret())
     most_passes = settings.passes or schedule.pass_limit(rows, weighed=settings.weighed)
-    while not state.stopped and state.number < most_passes:
-        # 1. to 7. One pass, kept before the next begins.
-        before = state
-        arithmetic.begin(run + before.number.to_bytes(4, "big"), before.number + 1)
-        state = (newton.advance if side.second else passes.one_pass)(arithmetic, side, before)
+    while True:
+        while not state.stopped and state.number < most_passes:
+            # 1. to 7. One pass, kept before the next begins.
+            before = state
+            arithmetic.begin(run + before.number.to_bytes(4, "big"), before.number + 1)
+            state = newton.advance(arithmetic, side, before)
+            saved(checkpoints, state, run)
+            if progress is not None:
+                progress(state.number, passes.told(before, state))
+        # 7b. No row's margin may lie outside the window.
+        arithmetic.begin(run + state.number.to_bytes(4, "big") + b"window", _WINDOWS + state.number)
+        wider = window.widened(arithmetic, side, state)
+        if wider is None:
+            break
+        if wider.number >= most_passes:
+            raise DataError(
+                f"margins left the window of {state.period} in the last pass that is allowed",
+                hint="raise max_passes, or l2: the labels are nearly separable by these features",
+            )
+        state = wider
         saved(checkpoints, state, run)
-        if progress is not None:
-            progress(state.number, passes.told(before, state))
     return Trained(side, state, whitened, fixed(aside.T, scales.matrix), run)
 
 

@@ -43,11 +43,11 @@ def test_the_key_is_part_of_what_both_sign(tmp_path: Path) -> None:
 def test_second_order_steps_are_asked_for_by_name(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     found = []
-    for extra in (", method: newton", ", method: first_order", ""):
+    for extra in (", method: newton", ", method: auto", "", ", method: first_order"):
         path.write_text(_job(extra))
         found.append(read_job(path, "bank"))
-    assert found[1] == found[2] != found[0]
-    assert [asked.train_spec(job).method for job in found] == ["newton", "first_order", "first_order"]
+    assert found[1] == found[2] and len({canonical(job.canonical()) for job in found}) == 3
+    assert [asked.train_spec(job).method for job in found] == ["newton", "auto", "auto", "first_order"]
     for job in found:
         assert asdict(Job.from_canonical(canonical(job.canonical()))) == asdict(job)
 
@@ -62,7 +62,7 @@ def test_a_job_with_second_order_steps_runs(world: TwoHomes) -> None:
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
-        (", method: second", "first_order or newton"),
+        (", method: second", "auto, first_order or newton"),
         (", l1: -1", "between 0 and 1e6"),
         (", l1: 2, inference: true", "valid after l1"),
         (", l1: 2, metrics: {likelihood_ratio: true}", "valid after l1"),

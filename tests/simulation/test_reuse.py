@@ -31,6 +31,7 @@ from tests.mpc.sqlkit import JOIN, Pair, tables
 from tests.support import Ledger, run_pair
 from tests.vfl import tables as training_tables
 from vfl.checks import CHECK_BITS
+from vfl.newton import INVERTIBLE
 from vfl.prepare import Known
 from vfl.secure import Secure
 from vfl.sides import Settings
@@ -152,7 +153,7 @@ def test_a_query_that_was_cut_and_is_asked_again(record: Record) -> None:
     record.check("seed", "ciphertext", "answer", "point", "tree", "correction", "Opened")
 
 
-NAMES = (SCALE, CHECK_BITS, weights_name("bank"), weights_name("telco"))
+NAMES = (SCALE, CHECK_BITS, INVERTIBLE, weights_name("bank"), weights_name("telco"))
 OPENINGS = [Opening(name, party) for name in NAMES for party in ("bank", "telco")]
 
 

@@ -40,6 +40,11 @@ class _Table:
                     self.answers[place].put(answer)
         return self.answers[index].get(timeout=60)
 
+    def close(self) -> None:
+        """Nobody waits for a side that is gone."""
+        for answers in self.answers:
+            answers.put(ConnectionError("the other side is gone"))
+
     def words(self, shape: Any, modulus: int = WORDS) -> np.ndarray:
         return self.rng.integers(0, modulus - 1, shape, dtype=np.uint64, endpoint=True)
 

@@ -12,6 +12,7 @@ from party.channel import Channel
 from party.guard import Guard
 from tests.support import Ledger, channels, run_pair
 from vfl import spec
+from vfl.newton import INVERTIBLE
 
 
 class Pair:
@@ -21,7 +22,14 @@ class Pair:
         self.channels: tuple[Channel, Channel] = channels()
         self.ledgers = (Ledger(), Ledger())
         if request is None:
-            names = (spec.SCALE, spec.CHECK_BITS, spec.SCORES, spec.weights_name("bank"), spec.weights_name("telco"))
+            names = (
+                spec.SCALE,
+                spec.CHECK_BITS,
+                INVERTIBLE,
+                spec.SCORES,
+                spec.weights_name("bank"),
+                spec.weights_name("telco"),
+            )
             openings = [spec.Opening(name, party) for name in openings or names for party in ("bank", "telco")]
         else:
             openings = list(request.openings)

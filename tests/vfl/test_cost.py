@@ -7,7 +7,7 @@ import pytest
 
 from tests.vfl import tables
 from tests.vfl.real import Pair
-from vfl import cost, passes, prepare, schedule, sides
+from vfl import checks, cost, newton, passes, prepare, schedule, sides, window
 from vfl.prepare import Known
 from vfl.secure import Secure
 from vfl.sides import Settings
@@ -53,7 +53,39 @@ def test_a_training_costs_what_it_declares():
         )
 
     pair.run(fit(ours, Known(label), 3), fit(theirs, Known(), 4))
-    shape = cost.Shape(300, 0, (4, 3), 64, schedule.slot_bits(300))
+    shape = cost.Shape(300, 0, (4, 3), 64, schedule.slot_bits(300), second=True)
     declared = cost.of_passes(shape, 4).bytes + cost.setup_bytes(shape)
     counted = sum(channel.counters.received for channel in pair.channels)
     assert abs(counted - declared) < 1500  # the scale, the resumption, the opened weights
+
+
+def test_second_order_and_the_window_cost_what_they_declare():
+    ours, theirs, label = tables.synthetic(500, 3, 3)
+    white = [prepare.whiten(ours, 1.0, intercept=True), prepare.whiten(theirs, 1.0, intercept=False)]
+    scales = schedule.Scales(min(w.scale for w in white), 13, white[0].exponent)
+    known = Known(label), Known()
+    both = [sides.ours(w, k, d, scales, Settings()) for w, k, d in zip(white, known, (3, 4), strict=True)]
+    weights = np.zeros((3, 7), dtype=np.uint64)
+    new = State(weights=weights, period=64, number=10)
+    old = replace(new, inverse=np.zeros((7, 7), dtype=np.uint64), chords=1)
+    pair = Pair(openings=[newton.INVERTIBLE, checks.CHECK_BITS])
+
+    def counted(work):
+        before = [(c.counters.received, c.counters.rounds) for c in pair.channels]
+        pair.run(*(lambda engine, i=i: work(Secure(engine, prepare.MATRIX_BITS), i) for i in (0, 1)))
+        after = [(c.counters.received, c.counters.rounds) for c in pair.channels]
+        return np.subtract(after, before).sum(axis=0)[0], np.subtract(after, before).max(axis=0)[1]
+
+    def second(state):
+        return lambda arithmetic, i: newton.step(arithmetic, both[i], both[i].second, state)
+
+    shape = cost.Shape(500, 0, (4, 3), 64, 13, second=True)
+    counted(second(new))  # the first also exchanges keys
+    chord, rounds = counted(second(old))
+    declared = cost.of_second(shape, 11)
+    assert abs(chord - declared.bytes) <= 1e-3 * chord and abs(rounds - declared.rounds) <= 2
+    whole, rounds = counted(second(new))
+    declared += cost.of_inverse(shape)
+    assert abs(whole - declared.bytes) <= 2e-3 * whole and abs(rounds - declared.rounds) <= 6
+    seen, rounds = counted(lambda arithmetic, i: window.outside(arithmetic, both[i], new))
+    assert abs(seen - cost.of_window(shape).bytes) <= 1e-3 * seen and abs(rounds - cost.of_window(shape).rounds) <= 2

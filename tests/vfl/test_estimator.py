@@ -25,10 +25,10 @@ def test_two_halves_fit_and_predict_like_scikit_learn():
     run_pair(lambda: left.fit(ours, label, engine=a), lambda: right.fit(theirs, engine=b), a, b)
     assert left.coef_.shape == right.coef_.shape == (1, 3)
     assert left.intercept_.shape == (1,) and right.intercept_ is None
-    assert left.n_iter_[0] == 10 and left.n_features_in_ == 3
+    assert left.n_iter_[0] == right.n_iter_[0] <= 10 and left.n_features_in_ == 3
     standard = (ours - ours.mean(0)) / ours.std(0)
     wanted = tables.pooled([np.clip(standard, -3, 3), theirs], label, 1.0)
-    assert tables.distance(np.concatenate([left.intercept_, left.coef_[0], right.coef_[0]]), wanted) < 0.1
+    assert tables.distance(np.concatenate([left.intercept_, left.coef_[0], right.coef_[0]]), wanted) < 0.01
     none, proba = run_pair(lambda: left.predict_proba(ours), lambda: right.predict_proba(theirs), a, b)
     assert none is None and proba.shape == (400, 2)
     np.testing.assert_allclose(proba.sum(axis=1), 1.0)

@@ -9,7 +9,7 @@ from mpc import ring
 from party.errors import DataError, PeerError
 from tests.support import run_pair
 from tests.vfl import ideal, tables
-from vfl import checks, passes, prepare, reference, schedule, series, sides
+from vfl import checks, newton, passes, prepare, reference, schedule, series, sides
 from vfl.prepare import Known
 from vfl.sides import Settings
 from vfl.state import MemoryCheckpoints, State
@@ -83,7 +83,7 @@ def test_one_step_is_half_the_whitened_gradient_by_finite_differences():
 def test_weights_agree_with_scikit_learn_and_with_the_plain_twin():
     table = tables.synthetic(3000)
     a, b = ideal.pair(2)
-    halves = _fit(a, b, table)
+    halves = _fit(a, b, table, Settings(second=False))
     wanted = tables.pooled(list(table[:2]), table[2], 1.0)
     assert halves[0].stopped and halves[0].passes == halves[1].passes <= 60
     assert tables.distance(_weights(halves), wanted) < 0.01
@@ -185,6 +185,7 @@ def test_only_check_bits_scale_and_own_weights_are_opened():
         assert {what for what, _ in side.opened} == {
             "train: fixed-point scale",
             checks.CHECK_BITS,
+            newton.INVERTIBLE,
             f"train: weights of {side.us}",
         }
         assert not any(other.us in what for what, _ in side.opened)

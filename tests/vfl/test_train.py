@@ -54,13 +54,13 @@ def _pooled(table, halves):
 
 def test_a_small_job_runs_end_to_end_and_follows_the_plain_twin():
     table = tables.synthetic(320, 3, 3)
-    job = _spec(*table[:2], passes=9)
+    job = _spec(*table[:2], passes=7)
     pair, halves = _train(table, job, "telco")
     test = prepare.split(320, 0.2, SALT)
     blocks = [prepare.prepare(valid(block), test, 3.0).values[~test] for block in table[:2]]
-    twin, _ = reference.fit(*blocks, table[2][~test], l2=1.0, passes=9)
+    twin, _ = reference.fit(*blocks, table[2][~test], l2=1.0, passes=7)
     assert tables.distance(_found(halves), np.concatenate(twin)) < 2e-3
-    assert halves[0].passes == 9 and not halves[0].stopped
+    assert halves[0].passes == 7 and not halves[0].stopped
     assert halves[0].metrics == halves[1].metrics
     assert (halves[0].metrics.n_train, halves[0].metrics.n_test) == (256, 64)
     assert halves[1].model.intercept is None
