@@ -69,6 +69,7 @@ class State:
     waited: int = 0  # checks since then
     inverse: np.ndarray = field(default_factory=_no_matrix)  # share of that of the information, (D, D), or none
     chords: int = 0  # steps taken with one (`vfl.newton`); -1: it has none
+    inside: bool = False  # all margins lie in the window, the last word of a training
     stopped: bool = False
     found: np.ndarray = field(default_factory=lambda: np.zeros(0))  # float64, public: what cross-validation measured
 
@@ -194,7 +195,7 @@ class FileCheckpoints:
         return [(int(path.stem.removeprefix("pass-")), path) for path in self._folder.glob("pass-*.npz")]
 
 
-_NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "chords", "stopped")
+_NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "chords", "inside", "stopped")
 _ARRAYS = ("weights", "split", "inverse", "loss", "best", "best_loss", "found")
 _SHARES = ("weights", "loss", "best", "best_loss", "inverse")
 

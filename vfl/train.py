@@ -205,7 +205,7 @@ def fit_shared(
     state = state or begin
     arithmetic = arithmetic.seeded(checkpoints.secret())
     most_passes = settings.passes or schedule.pass_limit(rows, weighed=settings.weighed)
-    while True:
+    while not state.inside:
         while not state.stopped and state.number < most_passes:
             # 1. to 7. One pass, kept before the next begins.
             before = state
@@ -218,6 +218,8 @@ def fit_shared(
         arithmetic.begin(run + state.number.to_bytes(4, "big") + b"window", _WINDOWS + state.number)
         wider = window.widened(arithmetic, side, state)
         if wider is None:
+            state = replace(state, inside=True)
+            saved(checkpoints, state, run)
             break
         if wider.number >= most_passes:
             raise DataError(

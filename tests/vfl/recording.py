@@ -131,7 +131,8 @@ class Watched:
 
     def _slots(self, ours: Any, t: int, compute: Any) -> np.ndarray:
         record = self.record
-        record.add("share of the logits", ours._side.logits)
+        if hasattr(ours, "_side"):  # of a pass; an inverse brings its values as they are
+            record.add("share of the logits", ours._side.logits)
         record.call = ("slots", t)
         found = compute()
         record.end()
@@ -143,7 +144,8 @@ class Watched:
         record.call = ("lift", WORD)
         found = self.inner.lift(share, t)
         record.end()
-        record.add("lifted", found.reshape(-1, record.rows))
+        if found.size % record.rows == 0:
+            record.add("lifted", found.reshape(-1, record.rows))
         return np.asarray(found)
 
     def gradients(self, columns: np.ndarray, share: np.ndarray, theirs: int) -> Any:

@@ -189,5 +189,5 @@ def test_rows_of_weight_0_are_as_if_they_were_not_there():
     model = LogisticRegression(C=1.0, tol=1e-12, max_iter=2000).fit(columns, at.label[keep], weights[keep])
     assert tables.distance(whole.halves(found), np.r_[model.intercept_, model.coef_[0]]) < 0.03
     for none in (np.zeros(800), at.label.astype(np.float64)):
-        with pytest.raises(DataError, match="weights of rows rest on fewer rows"):
+        with pytest.raises(DataError, match="rest on fewer rows"):
             whole.train(at, job, SALT, extra={"w": none})
