@@ -100,7 +100,8 @@ class Kept(MemoryCheckpoints):
         """Keep it."""
         counters = self._channel.counters
         spent = time.perf_counter() - self._start, counters.sent, counters.messages_sent
-        self.passes.append((arrays["weights"][0].copy(), *spent))
+        if number > len(self.passes):  # the last state is kept once more, with the last look at the window
+            self.passes.append((arrays["weights"][0].copy(), *spent))
         super().save(number, arrays)
 
 
