@@ -42,9 +42,11 @@ class Engine:
         After `begin` with the same label, the same inputs of both sides give the same messages. A label must never
         stand for other inputs of either side: masks would be used twice.
         """
+        linear = Linear(self.channel, self.index, hashlib.sha256(root + b"/linear").digest())
+        linear.budget = self.linear.budget  # what a run tells adds up, whoever's keys it was under
         return replace(
             self,
-            linear=Linear(self.channel, self.index, hashlib.sha256(root + b"/linear").digest()),
+            linear=linear,
             ot=Ot(self.channel, self.index, hashlib.sha256(root + b"/ot").digest()),
             uploads=Uploads(),
         )

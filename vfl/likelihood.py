@@ -20,6 +20,7 @@ import numpy as np
 from mpc.linear import smallest_slot_prime
 from mpc.statistics.distributions import chi_squared_tail
 from vfl.secure import Arithmetic
+from vfl.waves import residues
 
 __all__ = ["LOSS_BITS", "Known", "ModelFit", "fit_of", "harmonics", "loss", "series", "weights", "weights_and_loss"]
 
@@ -165,7 +166,7 @@ def _narrow(arithmetic: Arithmetic, angles: np.ndarray, period: float, known: Kn
     size = np.maximum(np.sqrt(weight[1:]), _LEAST_AMPLITUDE)[:, None]  # each coefficient evenly on both factors
     if known is None:
         values = np.concatenate([size * waves.real, size * waves.imag]) * 2.0**SLOT_BITS
-        return arithmetic.slots_owner(_residues(values), SLOT_PRIME, outputs)
+        return arithmetic.slots_owner(residues(values, SLOT_PRIME), SLOT_PRIME, outputs)
     factors = np.empty((outputs, 2 * len(size), len(angles)), dtype=np.uint64)
     constants = np.empty((outputs, len(angles)), dtype=np.uint64)
     wanted = [(weight, np.zeros_like(weight), 2 * SLOT_BITS)]
@@ -176,13 +177,8 @@ def _narrow(arithmetic: Arithmetic, angles: np.ndarray, period: float, known: Kn
         cosine = even[1:, None] / size * known.factors
         sine = odd[1:, None] / size * (known.factors * known.signs)
         scale = 2.0 ** (bits - SLOT_BITS)
-        factors[place, : len(size)] = _residues((cosine * waves.real + sine * waves.imag) * scale)
-        factors[place, len(size) :] = _residues((sine * waves.real - cosine * waves.imag) * scale)
-        constants[place] = _residues(even[0] * known.factors * 2.0**bits)
+        factors[place, : len(size)] = residues((cosine * waves.real + sine * waves.imag) * scale, SLOT_PRIME)
+        factors[place, len(size) :] = residues((sine * waves.real - cosine * waves.imag) * scale, SLOT_PRIME)
+        constants[place] = residues(even[0] * known.factors * 2.0**bits, SLOT_PRIME)
     found = arithmetic.slots_multiplier(factors, SLOT_PRIME)
     return np.asarray((found + constants) % np.uint64(SLOT_PRIME))
-
-
-def _residues(values: np.ndarray) -> np.ndarray:
-    rounded = np.rint(values).astype(np.int64)
-    return np.asarray(np.where(rounded < 0, rounded + SLOT_PRIME, rounded)).astype(np.uint64)

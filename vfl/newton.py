@@ -1,12 +1,12 @@
 """Second order: passes multiplied by the inverse of the joint information, all on shares. The end of most trainings.
 
 A pass of `vfl.passes` steps by half the whitened gradient, which is slow along columns that are collinear across the
-parties, and a small step there says little of the way that is left. Where there are few enough weights, passes from
-`FIRST` on are multiplied by 2 X, X = H^-1 from `vfl.information`: with H at the current weights this is a Newton step,
-with an older H a chord step. The gradient is the engine's own: whatever a pass computes, its series, lift, penalty and
-check bits, is taken over, and only the multiplication is added: D inner products of two shared vectors, one ciphertext
-and one answer each way. Half of gradient times step is how far the loss lies above its minimum (Newton's decrement):
-training ends where that is at most the tolerance a row.
+parties, and a small step there says little of the way that is left. Where there are few enough weights, steps of the
+passes from `schedule.first_second` on are multiplied by 2 X, X = H^-1 from `vfl.information`: with H at the current
+weights this is a Newton step, with an older H a chord step. The gradient is the engine's own: whatever a pass computes,
+its series, lift, penalty and check bits, is taken over, and only the multiplication is added: D inner products of two
+shared vectors, one ciphertext and one answer each way. Half of gradient times step is how far the loss lies above its
+minimum (Newton's decrement): training ends where that is at most the tolerance a row.
 
 Opened besides what passes open: for each H the bit whether it has an inverse (`INVERTIBLE`), and whether the decrement
 is still large, under the name of the check bits. Everything else stays shared. Step 8 of page 14 of docs/protocols.
@@ -23,7 +23,7 @@ import numpy as np
 
 from mpc import ring
 from mpc.matrix import BITS, whole
-from vfl import information, likelihood, passes, schedule
+from vfl import information, likelihood, passes, schedule, waves
 from vfl.checks import CHECK_BITS
 from vfl.information import X_BITS, Block
 from vfl.schedule import WEIGHT_BITS
@@ -86,8 +86,7 @@ def inverse_at(arithmetic: Arithmetic, side: Ours, block: Block, state: State) -
     """Shares of H^-1 at the state's weights, uint64 (D, D); None where both sides learn that H has none."""
     part = side.parts[-1]
     logits = logits_at(arithmetic, side, state.weights[0])
-    modulus = np.uint64(state.period) << np.uint64(side.scales.logit)  # divides 2^64: each share is reduced by itself
-    angles = (logits & (modulus - np.uint64(1))).astype(np.float64) * (2 * np.pi / float(modulus))
+    angles = waves.angles_of(logits, state.period, side.scales.logit)
     factors = None if part.signs is None else np.ones(part.rows)
     weights = likelihood.weights(arithmetic, angles, state.period, block.weight_bits, factors)
     h = information.information(arithmetic, block, weights)

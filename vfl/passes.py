@@ -24,7 +24,7 @@ from vfl.secure import Arithmetic
 from vfl.sides import Ours, Part
 from vfl.state import State
 
-__all__ = ["Progress", "one_pass", "told"]
+__all__ = ["Progress", "forward", "one_pass", "told"]
 
 Progress = Callable[[int, str], None]
 
@@ -34,22 +34,14 @@ def one_pass(arithmetic: Arithmetic, side: Ours, state: State, *, checking: bool
     number = state.number + 1
     checking = checking or schedule.checks(number)
     part, scales = side.part(number), side.scales
-    rows, seen = part.rows, part.rows + part.held
+    rows, theirs = part.rows, side.peer_block.stop - side.peer_block.start
 
     # 1. Momentum: v = ((256 + b) w - b w_previous) / 256, the division being 8 more fraction bits.
     b = np.uint64(schedule.momentum(state.k))
     ahead = (np.uint64(256) + b) * state.weights[0] - b * state.weights[1]
 
     # 2. Logits z = X v and the penalty rows l2 L'L v, by the same products.
-    known = ring.matmul(part.columns.T, ahead[side.block], a_bits=MATRIX_BITS)
-    theirs = side.peer_block.stop - side.peer_block.start
-    mine, other = arithmetic.products(part.columns, ahead[side.peer_block], seen + theirs)
-    logits = known[:seen] + mine[:seen] + other[:seen]
-    if part.offset is not None:
-        logits += ring.encode(part.offset, scales.logit)
-    penalty = np.empty(side.weights, dtype=np.uint64)
-    penalty[side.block] = known[seen:] + mine[seen:]
-    penalty[side.peer_block] = other[seen:]
+    logits, penalty = forward(arithmetic, side, part, ahead)
 
     # 3. The series on the label-aware window: residual, and on a checking pass guard and loss.
     t = schedule.slot_prime(scales.slots)
@@ -89,6 +81,22 @@ def one_pass(arithmetic: Arithmetic, side: Ours, state: State, *, checking: bool
     asked = checks.asked(side, state, sums)
     weights, bits = arithmetic.truncate_and_test(kept - gradient, shift, asked, checks.CHECK_BITS)
     return checks.decide(side, (state, _moved(state, weights)), sums, bits)
+
+
+def forward(arithmetic: Arithmetic, side: Ours, part: Part, ahead: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Step 2: shares of the logits of a part's rows, training rows first, at the scale of logits, and of the penalty's
+    gradient (D,). ahead: shares of weights (D,) with AHEAD_BITS."""
+    seen = part.rows + part.held
+    known = ring.matmul(part.columns.T, ahead[side.block], a_bits=MATRIX_BITS)
+    theirs = side.peer_block.stop - side.peer_block.start
+    mine, other = arithmetic.products(part.columns, ahead[side.peer_block], seen + theirs)
+    logits = known[:seen] + mine[:seen] + other[:seen]
+    if part.offset is not None:
+        logits += ring.encode(part.offset, side.scales.logit)
+    penalty = np.empty(side.weights, dtype=np.uint64)
+    penalty[side.block] = known[seen:] + mine[seen:]
+    penalty[side.peer_block] = other[seen:]
+    return logits, penalty
 
 
 def _moved(state: State, weights: np.ndarray) -> State:

@@ -13,7 +13,7 @@ from party.errors import DataError
 from vfl.prepare import Known, numbers
 from vfl.spec import TrainSpec
 
-__all__ = ["MOST_WEIGHT", "check_weights", "known", "offset_of"]
+__all__ = ["MOST_WEIGHT", "check_weights", "known_of", "offset_of"]
 
 MOST_WEIGHT = 20  # weights of rows lie between 2^-20 and 2^20
 _MOST_OFFSET = 50.0
@@ -22,7 +22,7 @@ _MOST_SPREAD = 8
 Columns = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-def known(
+def known_of(
     spec: TrainSpec, us: str, columns: Columns, label: np.ndarray | None, split_: tuple[np.ndarray, np.ndarray]
 ) -> Known:
     """What we know of all aligned rows by this job. Raises DataError for unfit weights and offsets."""

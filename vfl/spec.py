@@ -244,11 +244,12 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
     slots = schedule.slot_bits(training - held)
     shape = cost.Shape(training - held, held, columns, spec.period, slots, spec.l1 > 0, spec.second)
     expected = min(most, _expected(shape))
-    each, whole, likely = (cost.of_passes(shape, passes) for passes in (1, most, expected))
+    whole, likely = (cost.of_passes(shape, passes) for passes in (most, expected))
     before = predict_preparation(spec.preparing, spec.parties, label, spec.features, training)
     measured = _metrics_bytes(spec, rows, training)
+    first = cost.of_pass(shape, 1)
     lines = [
-        f"train: {training} of {rows} rows, {sum(columns)} weights, passes of {each.bytes / 1e6:.1f} MB:"
+        f"train: {training} of {rows} rows, {sum(columns)} weights, passes of {first.bytes / 1e6:.1f} MB:"
         f" at most {most} ({whole.bytes / 1e6:.0f} MB), usually about {expected}",
         "both learn: the fixed-point scale (one small integer), the number of passes, on checking passes whether"
         f" margins left the window of {shape.period}, whether the loss rose and whether steps are still large",
@@ -272,7 +273,10 @@ def plan(spec: TrainSpec, rows: int, receiver: str | None = None, decimals: int 
             "passes after the first seven are of second order, with an inverse on shares every three"
             f" ({cost.of_inverse(shape).bytes / 1e6:.0f} MB); with each both learn whether columns are too collinear"
         )
-    lines.append("both learn, before weights are opened, whether any training row's margin lies outside that window")
+    lines.append(
+        "both learn, before weights are opened, whether any training row's margin lies outside that window"
+        f" ({cost.of_window(shape).bytes / 1e6:.0f} MB)"
+    )
     if spec.preparing.tails(spec.features, spec.winsorise):
         lines.append("winsorise is off: with heavy tails no accuracy is promised")
     if spec.l1:

@@ -197,7 +197,6 @@ class FileCheckpoints:
 
 _NUMBERS = ("number", "k", "period", "halvings", "has_loss", "has_best", "waited", "chords", "inside", "stopped")
 _ARRAYS = ("weights", "split", "inverse", "loss", "best", "best_loss", "found")
-_SHARES = ("weights", "loss", "best", "best_loss", "inverse")
 
 
 def saved(checkpoints: Checkpoints, state: State, run: bytes) -> None:

@@ -26,8 +26,7 @@ from vfl.model import ModelHalf
 from vfl.passes import Progress
 from vfl.preparation import made_ready
 from vfl.prepare import Known
-from vfl.rows import MOST_WEIGHT, check_weights
-from vfl.rows import known as know
+from vfl.rows import MOST_WEIGHT, check_weights, known_of
 from vfl.schedule import WEIGHT_BITS, Scales
 from vfl.secure import Arithmetic, Secure
 from vfl.sides import Settings, Trained, first_state, fixed, ours, shuffled
@@ -111,7 +110,7 @@ def train(
     _check_held(held, spec, engine.guard.min_rows)
     if label is not None:
         prepare.check_label(label[training], engine.guard.min_rows)
-    known = know(spec, us, columns, label, (test, held))
+    known = known_of(spec, us, columns, label, (test, held))
     check_weights(known, engine.guard.min_rows, training)
     ready = made_ready(engine, features, spec, ~training, label)
     order = np.concatenate([np.flatnonzero(training), np.flatnonzero(held)])
@@ -206,28 +205,23 @@ def fit_shared(
     arithmetic = arithmetic.seeded(checkpoints.secret())
     most_passes = settings.passes or schedule.pass_limit(rows, weighed=settings.weighed)
     while not state.inside:
-        while not state.stopped and state.number < most_passes:
+        before, label = state, run + state.number.to_bytes(4, "big")
+        if before.stopped or before.number >= most_passes:
+            # 7b. No row's margin may lie outside the window.
+            arithmetic.begin(label + b"window", _WINDOWS + before.number)
+            state = window.widened(arithmetic, side, before) or replace(before, inside=True)
+            if not state.inside and state.number >= most_passes:
+                raise DataError(
+                    f"margins left the window of {before.period} in the last pass that is allowed",
+                    hint="raise max_passes, or l2: the labels are nearly separable by these features",
+                )
+        else:
             # 1. to 7. One pass, kept before the next begins.
-            before = state
-            arithmetic.begin(run + before.number.to_bytes(4, "big"), before.number + 1)
+            arithmetic.begin(label, before.number + 1)
             state = newton.advance(arithmetic, side, before)
-            saved(checkpoints, state, run)
-            if progress is not None:
-                progress(state.number, passes.told(before, state))
-        # 7b. No row's margin may lie outside the window.
-        arithmetic.begin(run + state.number.to_bytes(4, "big") + b"window", _WINDOWS + state.number)
-        wider = window.widened(arithmetic, side, state)
-        if wider is None:
-            state = replace(state, inside=True)
-            saved(checkpoints, state, run)
-            break
-        if wider.number >= most_passes:
-            raise DataError(
-                f"margins left the window of {state.period} in the last pass that is allowed",
-                hint="raise max_passes, or l2: the labels are nearly separable by these features",
-            )
-        state = wider
         saved(checkpoints, state, run)
+        if progress is not None and state.number > before.number:
+            progress(state.number, passes.told(before, state))
     return Trained(side, state, whitened, fixed(aside.T, scales.matrix), run)
 
 

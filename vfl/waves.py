@@ -14,7 +14,7 @@ import numpy as np
 
 from vfl import series
 
-__all__ = ["Factors", "Output", "Side", "Values", "constants"]
+__all__ = ["Factors", "Output", "Side", "Values", "angles_of", "constants", "powers", "residues"]
 
 _LEAST_AMPLITUDE = 0.1
 
@@ -46,16 +46,9 @@ class Side:
     weights: np.ndarray | None = None
 
     def waves(self, rows: slice) -> np.ndarray:
-        """e^(i k angle) of our shares, k = 1..K: complex128 (K, rows). The period in units of the shares divides 2^64,
-        so each share is reduced by itself."""
-        modulus = np.uint64(self.period) << np.uint64(self.fraction)
-        angles = (self.logits[rows] & (modulus - np.uint64(1))).astype(np.float64) * (2 * np.pi / float(modulus))
-        harmonics = series.window(self.period).harmonics
-        found = np.empty((harmonics, len(angles)), dtype=np.complex128)
-        found[0].real, found[0].imag = np.cos(angles), np.sin(angles)
-        for k in range(1, harmonics):
-            np.multiply(found[k - 1], found[0], out=found[k])
-        return found
+        """e^(i k angle) of our shares, k = 1..K: complex128 (K, rows)."""
+        angles = angles_of(self.logits[rows], self.period, self.fraction)
+        return powers(angles, series.window(self.period).harmonics)
 
     @property
     def rows(self) -> int:
@@ -72,7 +65,7 @@ class Values:
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         waves = self._size[:, None] * 2.0**self._side.slots * self._side.waves(key[1])
-        return _residues(np.concatenate([waves.real, waves.imag]), self._side.t)
+        return residues(np.concatenate([waves.real, waves.imag]), self._side.t)
 
 
 class Factors:
@@ -96,8 +89,8 @@ class Factors:
             # Re and Im of (even - i s odd) e^(i k z): the factors of the other side's cosine and sine
             turned = (even[:, None] - 1j * odd[:, None] * signs) * waves
             turned *= _prefix(side, output, rows)
-            found[place, :harmonics] = _residues(turned.real, side.t)
-            found[place, harmonics:] = _residues(-turned.imag, side.t)
+            found[place, :harmonics] = residues(turned.real, side.t)
+            found[place, harmonics:] = residues(-turned.imag, side.t)
         return found
 
 
@@ -105,10 +98,33 @@ def constants(side: Side, wanted: Sequence[Output]) -> np.ndarray:
     """The label holder's constant terms, exact: uint64 (outputs, n) below t."""
     rows = slice(0, side.rows)
     found = [
-        _residues(np.broadcast_to(_prefix(side, one, rows) * one.of.constant * 2.0**one.bits, side.rows), side.t)
+        residues(np.broadcast_to(_prefix(side, one, rows) * one.of.constant * 2.0**one.bits, side.rows), side.t)
         for one in wanted
     ]
     return np.stack(found)
+
+
+def angles_of(logits: np.ndarray, period: int, fraction: int) -> np.ndarray:
+    """Our shares of logits as angles of the period, float64 (n,): the period in their units divides 2^64, so each share
+    is reduced by itself."""
+    modulus = np.uint64(period) << np.uint64(fraction)
+    return np.asarray((logits & (modulus - np.uint64(1))).astype(np.float64) * (2 * np.pi / float(modulus)))
+
+
+def powers(angles: np.ndarray, count: int) -> np.ndarray:
+    """e^(i k angle), k = 1..count: complex128 (count, n), each a product of the one before."""
+    found = np.empty((count, len(angles)), dtype=np.complex128)
+    found[0].real, found[0].imag = np.cos(angles), np.sin(angles)
+    for k in range(1, count):
+        np.multiply(found[k - 1], found[0], out=found[k])
+    return found
+
+
+def residues(values: np.ndarray, t: int) -> np.ndarray:
+    """Real numbers to the nearest integer modulo t, uint64; |values| under t."""
+    rounded = np.rint(values).astype(np.int64)
+    rounded += (rounded < 0) * np.int64(t)
+    return np.asarray(rounded.view(np.uint64))
 
 
 def _size(of: series.Series) -> np.ndarray:
@@ -121,9 +137,3 @@ def _prefix(side: Side, output: Output, rows: slice) -> np.ndarray:
         raise TypeError("only the label holder knows signs")
     signs = -side.signs[rows] if output.turned else np.ones(rows.stop - rows.start)
     return np.asarray(signs if side.weights is None or not output.weighed else signs * side.weights[rows])
-
-
-def _residues(values: np.ndarray, t: int) -> np.ndarray:
-    rounded = np.rint(values).astype(np.int64)
-    rounded += (rounded < 0) * np.int64(t)
-    return np.asarray(rounded.view(np.uint64))

@@ -17,7 +17,7 @@ import numpy as np
 from mpc import ring
 from vfl import schedule, series
 from vfl.checks import CHECK_BITS
-from vfl.prepare import MATRIX_BITS
+from vfl.passes import forward
 from vfl.schedule import AHEAD_BITS, WEIGHT_BITS
 from vfl.secure import Arithmetic
 from vfl.sides import Ours
@@ -58,12 +58,6 @@ def outside(arithmetic: Arithmetic, side: Ours, state: State) -> bool:
 
 def logits_at(arithmetic: Arithmetic, side: Ours, weights: np.ndarray) -> np.ndarray:
     """Shares of all training rows' logits, uint64 (n,) at the scale of logits, from shares of weights (D,)."""
-    ahead = weights << np.uint64(AHEAD_BITS - WEIGHT_BITS)
-    part, width = side.parts[-1], side.peer_block.stop - side.peer_block.start
-    rows, seen = part.rows, part.rows + part.held
-    known = ring.matmul(part.columns.T, ahead[side.block], a_bits=MATRIX_BITS)
-    mine, other = arithmetic.products(part.columns, ahead[side.peer_block], seen + width)
-    logits = known[:rows] + mine[:rows] + other[:rows]
-    if part.offset is not None:
-        logits += ring.encode(part.offset[:rows], side.scales.logit)
-    return np.asarray(logits)
+    part = side.parts[-1]
+    logits, _ = forward(arithmetic, side, part, weights << np.uint64(AHEAD_BITS - WEIGHT_BITS))
+    return logits[: part.rows]

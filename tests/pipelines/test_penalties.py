@@ -9,11 +9,12 @@ import pytest
 
 from party.canonical import canonical
 from party.errors import FileError
-from pipelines import asked, results
+from pipelines import asked, fitting, results
 from pipelines.job import Job
 from pipelines.spec import read_job
 from tests.pipelines.test_inference_jobs import NAMES, _job, world
 from tests.pipelines.two_homes import TwoHomes
+from vfl import spec
 
 __all__ = ["world"]
 
@@ -48,6 +49,7 @@ def test_second_order_steps_are_asked_for_by_name(tmp_path: Path) -> None:
         found.append(read_job(path, "bank"))
     assert found[1] == found[2] and len({canonical(job.canonical()) for job in found}) == 3
     assert [asked.train_spec(job).method for job in found] == ["newton", "auto", "auto", "first_order"]
+    assert fitting.METHODS == spec.METHODS  # written twice: a query imports no training
     for job in found:
         assert asdict(Job.from_canonical(canonical(job.canonical()))) == asdict(job)
 

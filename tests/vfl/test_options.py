@@ -8,7 +8,8 @@ import statsmodels.api as sm
 from sklearn.linear_model import LogisticRegression
 
 import vfl
-from party.errors import DataError, PeerError, UsageError
+from mpc.lattice import NARROW
+from party.errors import DataError, InternalError, PeerError, UsageError
 from party.message import encode
 from tests.support import run_pair
 from tests.vfl import ideal, tables
@@ -57,7 +58,7 @@ def test_balanced_classes_are_scikit_learns():
     label = label & (np.random.default_rng(5).random(1500) < 0.2)  # few events
     job = replace(_spec(ours, theirs), class_weight="balanced")
     test = prepare.split(1500, 0.0, SALT)
-    known = rows.known(job, "bank", {}, label, (test, test))
+    known = rows.known_of(job, "bank", {}, label, (test, test))
     halves = _fit((ours, theirs, label), known, Settings(weighed=True))
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000, class_weight="balanced")
     model.fit(np.hstack([ours, theirs]), label)
@@ -171,7 +172,7 @@ def test_unfit_weights_and_offsets_are_refused_with_the_column(change, words):
     }
     test = np.zeros(200, dtype=bool)
     with pytest.raises(DataError, match=words):
-        rows.check_weights(rows.known(job, "bank", columns, label, (test, test)), 5)
+        rows.check_weights(rows.known_of(job, "bank", columns, label, (test, test)), 5)
 
 
 def test_weights_are_those_of_training_rows():
@@ -266,3 +267,14 @@ def test_repeated_passes_on_the_real_engine_send_the_same_bytes_and_others_do_no
     # another run: keys and base transfers, which hold no value, are the same, nothing else that is random is
     same = {kind for kind, body in set(sent) & set(others) if len(body) > 100}
     assert same == {"PublicKey", "BaseTransfer", "Trees"}
+
+
+def test_what_seeded_engines_tell_counts_in_the_budget_of_the_run():
+    """Passes, and each fold of a cross-validation, have keys of their own; 40 bits of hiding are those of one run."""
+    engine = Pair().engines[0]
+    first, second = (engine.seeded(name) for name in (b"a", b"b"))
+    first.linear.budget.spend(NARROW, 8192, 20, 10)
+    assert second.linear.budget is first.linear.budget is engine.linear.budget
+    with pytest.raises(InternalError, match="bits of hiding"):
+        for _ in range(1 << 20):
+            second.linear.budget.spend(NARROW, 1 << 20, 40, 1 << 20)

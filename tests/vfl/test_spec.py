@@ -6,7 +6,7 @@ import pytest
 
 from party.errors import DataError, PolicyRefused, UsageError
 from party.request import Opening, Use
-from vfl import spec
+from vfl import cost, spec
 from vfl.schedule import Scales, momentum, slot_prime, wider
 from vfl.wanted import BRIER, CONFUSION, LIKELIHOOD, STABILITY, TABLE, Wanted
 
@@ -64,6 +64,13 @@ def test_plan_says_who_learns_what_and_warns_without_winsorising():
     assert "telco learns for each aligned row" in lines and "bank's features" in lines
     assert "no accuracy is promised" not in lines
     assert "no accuracy is promised" in "\n".join(spec.plan(replace(SPEC, winsorise=None), 30_000).lines)
+
+
+def test_the_plan_tells_what_one_pass_moves_and_what_the_last_look_at_the_window_does():
+    lines = "\n".join(spec.plan(SPEC, 30_000).lines)
+    shape = cost.Shape(24_000, 0, (4, 3), 64, 9, second=True)
+    assert f"passes of {cost.of_pass(shape, 1).bytes / 1e6:.1f} MB" in lines
+    assert f"outside that window ({cost.of_window(shape).bytes / 1e6:.0f} MB)" in lines
 
 
 def test_scales_that_do_not_fit_64_bits_are_refused():
