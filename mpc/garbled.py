@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from kernels.blockhash import hash_blocks
 from kernels.prg import Prg
+from mpc import ot
 from mpc.convert import cut_chosen, cut_offered
 from mpc.engine import Engine
 from mpc.ot import correlated
@@ -47,7 +48,6 @@ Bits = npt.NDArray[np.uint8]
 Words = npt.NDArray[np.uint64]
 
 _GARBLER = 0  # the side that offers the truncation's transfers, too
-_WORDS = 1 << 20  # words a message: 8 MiB
 _GROUPS = 1 << 12
 
 
@@ -55,7 +55,7 @@ _GROUPS = 1 << 12
 class Garbled(Message, kind=0x0413):
     """Step 5, index 0 to 1: the transfers' words, the tables, and what tells the outcomes' labels apart."""
 
-    words: Annotated[np.ndarray, Array("u8", Cap(_WORDS))]
+    words: Annotated[np.ndarray, Array("u8", Cap(ot.WORDS))]
 
 
 @dataclass(frozen=True, repr=False)
@@ -252,8 +252,8 @@ def _garble(engine: Engine, share: Words, shift: int, asked: Asked, what: str) -
     false = circuit(gates, zero[n:].reshape(*known.shape, 2), asked.groups)
     colours = _packed(_colour(false)[:, 0])
     words = np.concatenate([reply, labels.reshape(-1), *(rows.reshape(-1) for rows in gates.tables), colours])
-    for start in range(0, len(words), _WORDS):
-        engine.channel.send(Garbled(words[start : start + _WORDS]))
+    for start in range(0, len(words), ot.WORDS):
+        engine.channel.send(Garbled(words[start : start + ot.WORDS]))
     # 6. Nothing but one of an outcome's two labels is an answer
     answer = engine.channel.recv(Outcomes).labels
     if answer.shape != false.shape:
@@ -274,24 +274,13 @@ def _evaluate(engine: Engine, share: Words, shift: int, asked: Asked, what: str)
     keys = engine.ot.choose(chosen, 2)
     # 5. Transfers, tables, colours
     ends = np.cumsum([n, 2 * bits.size, 4 * asked.gates, -(-len(asked.groups) // 64)])
-    reply, labels, tables, colours = np.split(_receive(engine, int(ends[-1])), ends[:-1])
+    reply, labels, tables, colours = np.split(engine.ot.receive_words(int(ends[-1]), Garbled), ends[:-1])
     cut = kept - (keys[:n, 0] + high.astype(np.uint64) * reply)
     # 6.
     wires = keys[n:] ^ (bits.reshape(-1, 1).astype(np.uint64) * labels.reshape(-1, 2))
     found = circuit(Evaluator(tables.reshape(-1, 2)), wires.reshape(*bits.shape, 2), asked.groups)
     engine.channel.send(Outcomes(np.ascontiguousarray(found)))
     return cut, _unpacked(colours, len(found)) ^ _colour(found)[:, 0].astype(np.uint8)
-
-
-def _receive(engine: Engine, count: int) -> Words:
-    """So many words of `Garbled`."""
-    words = np.empty(count, dtype=np.uint64)
-    for start in range(0, count, _WORDS):
-        part = engine.channel.recv(Garbled).words
-        if len(part) != min(_WORDS, count - start):
-            raise PeerError("a garbled circuit has a wrong number of words")
-        words[start : start + len(part)] = part
-    return words
 
 
 def _packed(bits: Words) -> Words:

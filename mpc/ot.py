@@ -24,7 +24,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +38,14 @@ from party.channel import Channel
 from party.errors import InternalError, PeerError
 from party.message import Array, Cap, Message
 
-__all__ = ["Ot", "correlated"]
+__all__ = ["WORDS", "Ot", "correlated"]
 
 Words = npt.NDArray[np.uint64]
 
 _ROWS = 1 << 16  # transfers a piece of work: its arrays stay in cache
 _PIECES = 4  # pieces a message
 _WIDTH = _PIECES * _ROWS // 8
-_WORDS = 1 << 20  # words of one reply: 8 MiB
+WORDS = 1 << 20  # words of one reply: 8 MiB
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +66,7 @@ class Correction16(Message, kind=0x0404):
 class Reply(Message, kind=0x0405):
     """Offerer to chooser: words, each under a key that the chooser has for one of its values only."""
 
-    words: Annotated[np.ndarray, Array("u8", Cap(_WORDS))]
+    words: Annotated[np.ndarray, Array("u8", Cap(WORDS))]
 
 
 class Ot:
@@ -233,16 +233,16 @@ class Ot:
     def send_words(self, words: Words) -> None:
         """Send words under keys of `offer`, a message for each 8 MiB; the peer (`receive_words`) knows how many."""
         flat = np.ascontiguousarray(words).reshape(-1)
-        for start in range(0, len(flat), _WORDS):
-            self.channel.send(Reply(flat[start : start + _WORDS]))
+        for start in range(0, len(flat), WORDS):
+            self.channel.send(Reply(flat[start : start + WORDS]))
 
-    def receive_words(self, count: int) -> Words:
-        """So many words; PeerError where others came."""
+    def receive_words(self, count: int, kind: Any = Reply) -> Words:
+        """So many words, in messages of this kind; PeerError where others came."""
         out = np.empty(count, dtype=np.uint64)
-        for start in range(0, count, _WORDS):
-            words = self.channel.recv(Reply).words
-            if len(words) != min(_WORDS, count - start):
-                raise PeerError("a reply has a wrong number of words")
+        for start in range(0, count, WORDS):
+            words = self.channel.recv(kind).words
+            if len(words) != min(WORDS, count - start):
+                raise PeerError(f"a reply ({kind.__name__}) has a wrong number of words")
             out[start : start + len(words)] = words
         return out
 

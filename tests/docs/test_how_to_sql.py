@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import re
-import socket
 from pathlib import Path
 
 import duckdb
@@ -46,13 +45,7 @@ def joined(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def test_every_command_of_the_how_to_works_and_the_answers_are_duckdbs(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    walk = Walk(tmp_path, {"127.0.0.1:7102": f"127.0.0.1:{port}"})
-    start = tmp_path / "start.md"
-    start.write_text((DOCS / "tutorial/first-run.md").read_text().split("\n## 6. ")[0])
-    walk.follow(start)
+    walk = Walk.after_the_tutorial(tmp_path)
     walk.follow(PAGE)
     said = "\n".join(walk.said)
     assert "missing at telco: subscribers.minutes needs `rank`" in said

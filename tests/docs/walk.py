@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.docs.pages import Block, blocks
+from tests.docs.pages import DOCS, Block, blocks
 
 BIN = Path(sys.executable).parent
 _BACKGROUND = re.compile(r"^tally (?P<words>.*) &$", re.M)
@@ -28,6 +29,18 @@ class Walk:
         self.folder = folder
         self.swap = swap
         self.said: list[str] = []
+
+    @classmethod
+    def after_the_tutorial(cls, folder: Path) -> Walk:
+        """A reader who has followed the tutorial up to its section 6, on a port that is free here."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        walk = cls(folder, {"127.0.0.1:7102": f"127.0.0.1:{port}"})
+        start = folder / "start.md"
+        start.write_text((DOCS / "tutorial/first-run.md").read_text().split("\n## 6. ")[0])
+        walk.follow(start)
+        return walk
 
     def follow(self, page: Path) -> None:
         """Every block of the page, in order."""

@@ -104,7 +104,7 @@ def test_one_negative_value_anywhere_is_enough_for_its_group(pair: tuple[Half, H
 
 
 def test_more_words_and_transfers_than_one_message_takes(pair: tuple[Half, Half], monkeypatch: Any) -> None:
-    monkeypatch.setattr(garbled, "_WORDS", 1000)
+    monkeypatch.setattr(garbled.ot, "WORDS", 1000)
     values = np.random.default_rng(3).integers(-(2**50), 2**50, 1100)  # 70,400 transfers: two corrections
     shares = split(values, np.random.default_rng(4))
     groups = (slice(0, 1), slice(1, 2), slice(2, 1100))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from pipelines.job import Job
 from pipelines.report import write_report
 from pipelines.runs import RunState
 from pipelines.spec import read_job
-from tests.pipelines.two_homes import TABLES, TwoHomes
+from tests.pipelines.test_inference_jobs import NAMES, world
+from tests.pipelines.two_homes import TwoHomes
 from vfl.folds import CrossValidation
 
-NAMES = ("a", "b", "c")
+__all__ = ["NAMES", "world"]
 
 
 def _job(extra: str) -> str:
@@ -33,23 +33,6 @@ def _read(tmp_path: Path, extra: str) -> Job:
     path = tmp_path / "job.yaml"
     path.write_text(_job(extra))
     return read_job(path, "bank")
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> TwoHomes:
-    found = TwoHomes(tmp_path)
-    rng = random.Random(1)
-    for side in TABLES:
-        content: dict[str, list[Any]] = {"id": [f"k{i}" for i in range(300)]}
-        content |= {name: [rng.gauss(0, 1) for _ in range(300)] for name in NAMES}
-        if side == "bank":
-            content["bad"] = [value + rng.gauss(0, 1) > 0 for value in content["a"]]
-        found.fill(side, content)
-        columns = "".join(f"  {TABLES[side]}.{name}: [feature]\n" for name in NAMES)
-        label = "  customers.bad: [label]\n" if side == "bank" else ""
-        policy = f"alignment: rows\nmin_size: 1\nmin_rows: 1\napprove: auto\ncolumns:\n  {TABLES[side]}.id: [join]\n"
-        found.declare(side, "key: [id]\n", policy + columns + label)
-    return found
 
 
 def test_both_sides_get_the_folds_and_the_penalty_that_was_taken(world: TwoHomes) -> None:
